@@ -1,0 +1,154 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/isthmus-net/isthmus/pkg/netns"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
+)
+
+func TestExamplesHaveStates(t *testing.T) {
+	for _, file := range examples(t) {
+		topology, err := Load(file)
+		must(t, err)
+		if want := strings.TrimSuffix(filepath.Base(file), ".yaml"); topology.Name != want {
+			t.Errorf("%s: the lab is called %q, want it called like the file", file, topology.Name)
+		}
+		state, err := topology.State(Dir(topology.Name))
+		must(t, err)
+		if len(state.Endpoints) == 0 || len(state.Ports) == 0 {
+			t.Errorf("%s: the state has %d endpoints and %d ports", file, len(state.Endpoints), len(state.Ports))
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	topology, err := Load("../../examples/two-vpcs.yaml")
+	must(t, err)
+	got, err := topology.State("/run/x")
+	must(t, err)
+	consumer, provider, service, endpoint := topology.VPCs[0].ID, topology.VPCs[1].ID, topology.Services[0].ID, topology.Endpoints[0].ID
+	for _, id := range []struct{ got, form string }{
+		{consumer, `^vpc-[0-9a-f]{17}$`}, {service, `^vpce-svc-[0-9a-f]{17}$`}, {endpoint, `^vpce-[0-9a-f]{17}$`},
+	} {
+		if !regexp.MustCompile(id.form).MatchString(id.got) {
+			t.Errorf("id %q, want the form %s", id.got, id.form)
+		}
+	}
+	if consumer == provider {
+		t.Error("both VPCs have one id")
+	}
+	cidr, subnet, gateway := netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.1.0/24"), netip.MustParseAddr("10.0.1.1")
+	port := func(id, vpcID, node string) vpc.Port {
+		return vpc.Port{
+			ID: id, VPC: vpcID, Kind: vpc.TAP, Netns: "/run/x/netns/" + node, Device: "tap-a",
+			Bridge: "br-a", Subnet: subnet, Gateway: gateway,
+		}
+	}
+	eni := func(port string) []vpc.ENI {
+		return []vpc.ENI{{Address: netip.MustParseAddr("10.0.1.5"), Zone: "use1-az1", Ports: []string{port}}}
+	}
+	want := &vpc.State{
+		HashKey: got.HashKey,
+		VPCs: []vpc.VPC{
+			{ID: consumer, CIDRs: []netip.Prefix{cidr}},
+			{ID: provider, CIDRs: []netip.Prefix{cidr}},
+		},
+		Ports: []vpc.Port{port("consumer/a", consumer, "consumer"), port("provider/a", provider, "provider")},
+		LoadBalancers: []vpc.LoadBalancer{{
+			ID: "front", VPC: provider, Nodes: eni("provider/a"),
+			Listeners: []vpc.Listener{{Port: 80, TargetGroup: "servers", IdleTimeout: 350 * time.Second}},
+		}},
+		TargetGroups: []vpc.TargetGroup{{
+			ID: "servers", VPC: provider,
+			HealthCheck: vpc.HealthCheck{
+				Protocol: vpc.CheckTCP, Interval: 30 * time.Second, Timeout: 10 * time.Second,
+				HealthyThreshold: 5, UnhealthyThreshold: 2,
+			},
+			DeregistrationDelay: 300 * time.Second, TerminateOnUnhealthy: true,
+			Targets: []vpc.Target{{Address: netip.MustParseAddr("10.0.1.4"), Port: 80, Zone: "use1-az1"}},
+		}},
+		Services:  []vpc.EndpointService{{ID: service, LoadBalancers: []string{"front"}}},
+		Endpoints: []vpc.Endpoint{{ID: endpoint, Service: service, VPC: consumer, ENIs: eni("consumer/a")}},
+	}
+	if diff := cmp.Diff(want, got, netipValues); diff != "" {
+		t.Error(diff)
+	}
+	if got.HashKey == [16]byte{} {
+		t.Error("the hash key is zero")
+	}
+}
+
+func TestStateOfTwoZones(t *testing.T) {
+	topology, err := Load("../../examples/two-zones.yaml")
+	must(t, err)
+	state, err := topology.State("/run/x")
+	must(t, err)
+	group := state.TargetGroups[0]
+	if !group.ProxyProtocol.Enabled || group.HealthCheck.Protocol != vpc.CheckHTTP || group.HealthCheck.MatchHigh != 399 {
+		t.Errorf("target group is %+v", group)
+	}
+	if zone := group.Targets[2].Zone; zone != "use1-az2" {
+		t.Errorf("web3 is in zone %s, want its subnet's", zone)
+	}
+	if got := len(state.Endpoints[0].ENIs); got != 2 || !state.LoadBalancers[0].CrossZone {
+		t.Errorf("%d ENIs, cross zone %v", got, state.LoadBalancers[0].CrossZone)
+	}
+	if state.Testing == nil || state.Testing.TCPIdle != 10*time.Second {
+		t.Errorf("testing is %+v", state.Testing)
+	}
+	if len(state.Ports) != 5 {
+		t.Errorf("%d ports, want one for each of five subnets with ENIs", len(state.Ports))
+	}
+}
+
+func TestDeviceNames(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range []string{"a", "eleven-char", "twelve-chars", "twelve-chars-and-one", "twelve-chars-and-two"} {
+		got := device("tap-", name)
+		if len(got) > netns.MaxName || !strings.HasPrefix(got, "tap-") {
+			t.Errorf("device for %s is %q", name, got)
+		}
+		if other, taken := seen[got]; taken {
+			t.Errorf("%s and %s share device %s", name, other, got)
+		}
+		seen[got] = name
+	}
+}
+
+func TestHosts(t *testing.T) {
+	topology, err := Load("../../examples/two-zones.yaml")
+	must(t, err)
+	v := topology.vpc("consumer-one")
+	id := topology.Endpoints[0].ID
+	names := "127.0.0.1 localhost\n10.0.1.10 alice\n10.0.2.10 carol\n"
+	a, b := "10.0.1.200 api "+id+" api-use1-az1\n", "10.0.2.200 api "+id+" api-use1-az2\n"
+	for node, want := range map[string]string{"alice": names + a + b, "carol": names + b + a, "consumer-one": names + a + b} {
+		if got := topology.hosts(v, node); got != want {
+			t.Errorf("hosts of %s:\n%swant\n%s", node, got, want)
+		}
+	}
+}
+
+func TestProcesses(t *testing.T) {
+	topology := parse(t, strings.Replace(minimal, "subnet: a}",
+		"subnet: a, run: [{server: http, port: 8080, proxy_protocol: true}, {command: [sleep, \"1\"]}]}", 1))
+	got := topology.Processes("isthmus", "lab", "serve")
+	want := []Process{
+		{Name: "i-0", Node: "i", Listen: 8080,
+			Argv: []string{"isthmus", "lab", "serve", "--server=http", "--instance=i", "--proxy-protocol"}},
+		{Name: "i-1", Node: "i", Argv: []string{"sleep", "1"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

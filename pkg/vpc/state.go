@@ -1,0 +1,203 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vpc
+
+import (
+	"net/netip"
+	"time"
+)
+
+// State is everything the dataplane is told: a whole configuration that is validated, compiled and published, or
+// refused, as one. It is immutable once handed over; nothing in it may be shared with later writers.
+type State struct {
+	// Revision identifies the state; the dataplane reports the one it runs.
+	Revision uint64
+	// HashKey keys the flow hashes and the choice of targets. It is part of the state so that a restart chooses alike.
+	HashKey [16]byte
+
+	VPCs          []VPC
+	Ports         []Port
+	LoadBalancers []LoadBalancer
+	TargetGroups  []TargetGroup
+	Services      []EndpointService
+	Endpoints     []Endpoint
+
+	// Testing overrides timers whose smallest legal value is too long for a demonstration. Nil outside labs.
+	Testing *Testing
+}
+
+// Testing overrides single timers, for labs only. A zero field overrides nothing.
+type Testing struct {
+	// TCPIdle replaces the idle timeout of every listener.
+	TCPIdle time.Duration
+	// HealthInterval and HealthTimeout replace those of every health check.
+	HealthInterval, HealthTimeout time.Duration
+}
+
+// VPC is one address space. Addresses of different VPCs may overlap; they never meet.
+type VPC struct {
+	ID    string // vpc-...
+	CIDRs []netip.Prefix
+}
+
+// PortKind is the kind of a port's device.
+type PortKind uint8
+
+// Kinds of port devices.
+const (
+	TUN PortKind = iota + 1 // layer 3 device inside a namespace
+	TAP                     // layer 2 device on a Linux bridge
+)
+
+// String is the kind's name in configuration and output.
+func (k PortKind) String() string {
+	switch k {
+	case TUN:
+		return "tun"
+	case TAP:
+		return "tap"
+	}
+	return "unknown"
+}
+
+// Port attaches a VPC to the dataplane by a device in a network namespace.
+type Port struct {
+	ID   string // unique in the state
+	VPC  string // ID of the VPC whose traffic passes here
+	Kind PortKind
+	// Netns is the path of the namespace the device is in, for example /run/netns/consumer.
+	Netns string
+	// Device is the name of the interface that is created, at most 15 bytes.
+	Device string
+
+	// Addresses and Routes are set on a TUN device: the namespace's own addresses, and the prefixes that it reaches
+	// through the device (those of ENIs).
+	Addresses, Routes []netip.Prefix
+
+	// Bridge is the bridge a TAP device joins. Subnet is what is on link there; Gateway, inside Subnet, is the next hop
+	// for all else.
+	Bridge  string
+	Subnet  netip.Prefix
+	Gateway netip.Addr
+}
+
+// ENI is one elastic network interface: an address in a zone, reached through one or more ports of its VPC.
+type ENI struct {
+	Address netip.Addr
+	// Zone is the zone id, the name both sides of an endpoint agree on (use1-az1).
+	Zone  string
+	Ports []string // IDs of ports
+}
+
+// LoadBalancer is a network load balancer: a node in each of its zones, and listeners.
+type LoadBalancer struct {
+	ID  string
+	VPC string
+	// CrossZone lets the node of a zone use the targets of all zones, not only its own.
+	CrossZone bool
+	Nodes     []ENI
+	Listeners []Listener
+}
+
+// Listener takes TCP connections on a port of the load balancer, and so of its endpoints.
+type Listener struct {
+	Port        uint16
+	TargetGroup string
+	// IdleTimeout ends an established connection without traffic: 60 to 6000 s, 350 s by default.
+	IdleTimeout time.Duration
+}
+
+// TargetGroup is a set of targets that share how connections are handed to them.
+type TargetGroup struct {
+	ID            string
+	VPC           string
+	ProxyProtocol ProxyProtocol
+	HealthCheck   HealthCheck
+	// DeregistrationDelay is how long a draining target keeps its connections where they are to be closed at all:
+	// 0 to 3600 s, 300 s by default.
+	DeregistrationDelay time.Duration
+	// TerminateOnDeregistration ends the connections of a draining target when DeregistrationDelay has passed; otherwise
+	// they go on until they end or idle out.
+	TerminateOnDeregistration bool
+	// TerminateOnUnhealthy answers connections of an unhealthy target with RST at their next packet, unless the group
+	// fails open. On by default.
+	TerminateOnUnhealthy bool
+	Targets              []Target
+}
+
+// Placement says where the PROXY protocol header goes.
+type Placement uint8
+
+// Placements of the PROXY protocol header.
+const (
+	// FirstPayload prepends the header to every segment that starts at the client's first byte.
+	FirstPayload Placement = iota
+	// FirstACK sends the header alone after the ACK that ends the handshake, for servers that speak first.
+	FirstACK
+)
+
+// String is the attribute's value as AWS spells it.
+func (p Placement) String() string {
+	if p == FirstACK {
+		return "on_first_ack"
+	}
+	return "on_first_ack_with_payload"
+}
+
+// ProxyProtocol says whether and where targets receive a PROXY protocol v2 header.
+type ProxyProtocol struct {
+	Enabled   bool
+	Placement Placement
+}
+
+// Target is an address and port that takes connections.
+type Target struct {
+	Address netip.Addr
+	Port    uint16
+	Zone    string
+	// Draining targets keep their connections and get no new ones.
+	Draining bool
+}
+
+// CheckProtocol is the protocol of a health check.
+type CheckProtocol uint8
+
+// Protocols of health checks.
+const (
+	CheckNone CheckProtocol = iota // no checks: targets count as healthy
+	CheckTCP
+	CheckHTTP
+)
+
+// String is the protocol's name in configuration and output.
+func (p CheckProtocol) String() string {
+	return [...]string{"NONE", "TCP", "HTTP"}[p]
+}
+
+// HealthCheck says how targets are checked. Defaults and ranges are those of network load balancers.
+type HealthCheck struct {
+	Protocol CheckProtocol
+	Port     uint16        // 0: the target's own port ("traffic-port")
+	Path     string        // HTTP; default "/"
+	Interval time.Duration // 5 to 300 s, default 30 s
+	Timeout  time.Duration // 2 to 120 s, default 10 s for TCP, 6 s for HTTP
+	// HealthyThreshold and UnhealthyThreshold are how many results in a row change the state: 2 to 10, default 5 and 2.
+	HealthyThreshold, UnhealthyThreshold int
+	// MatchLow and MatchHigh bound the HTTP status codes that count as success, inclusive; default 200 to 399.
+	MatchLow, MatchHigh int
+}
+
+// EndpointService offers load balancers to endpoints of other VPCs.
+type EndpointService struct {
+	ID            string // vpce-svc-...
+	LoadBalancers []string
+}
+
+// Endpoint is an interface endpoint: ENIs in a consumer VPC, at most one a zone, that lead to a service.
+type Endpoint struct {
+	ID      string // vpce- and 17 hexadecimal digits
+	Service string
+	VPC     string
+	ENIs    []ENI
+}
