@@ -3,17 +3,23 @@
 
 package flow
 
-// slotsPerFlow is the length of an index per flow it is made for. A flow takes two slots, one for each direction, so a
-// full table leaves a third of the index empty: a hit then looks at two slots on average and a miss at five, which is
-// one cache line or two.
-const slotsPerFlow = 3
+// An index has slotsPerPair slots for every two keys it is to hold. A full table leaves a third of it empty: a hit then
+// looks at two slots on average and a miss at five, which is one cache line or two.
+const (
+	slotsPerPair = 3
+	slotSize     = 8 // bytes
+)
+
+// maxSlots is the length of the longest index: its positions fit in 32 bits.
+const maxSlots = 1<<32 - 1
 
 // index finds entry numbers by hash: open addressing with linear probing. A slot is 0 when empty, else the high 32 bits
 // of the hash above the entry number + 1. The slot alone therefore says where it would like to be, and removing one
 // moves its successors back without a look at any entry, leaving no tombstones.
 type index []uint64
 
-func newIndex(flows int) index { return make(index, slotsPerFlow*max(flows, 1)) }
+// newIndex makes an index for so many keys. One slot at least stays empty, which ends every search.
+func newIndex(keys int) index { return make(index, (slotsPerPair*max(keys, 1)+1)/2) }
 
 // slot is what the index holds for an entry number under a hash.
 func slot(hash uint64, h uint32) uint64 { return hash&^0xffffffff | uint64(h) + 1 }
@@ -31,6 +37,25 @@ func (x index) next(i int) int {
 		return i
 	}
 	return 0
+}
+
+// seek goes from position i on to a slot that agrees with hash in 32 bits, and says which entry it names, for the caller
+// to confirm by the entry's key. It ends at an empty slot: then there is no further one.
+func (x index) seek(i int, hash uint64) (at int, h uint32, ok bool) {
+	for ; x[i] != 0; i = x.next(i) {
+		if (x[i]^hash)>>32 == 0 {
+			return i, number(x[i]), true
+		}
+	}
+	return i, 0, false
+}
+
+// put writes a slot to the first empty position from i on.
+func (x index) put(i int, s uint64) {
+	for x[i] != 0 {
+		i = x.next(i)
+	}
+	x[i] = s
 }
 
 // behind is how far position i lies after position from, going forward and around.

@@ -3,33 +3,19 @@
 
 package flow
 
-import "unsafe"
-
-// BytesPerFlow is what a flow costs in a full table, in bytes: its entry and its share of the index.
+// BytesPerFlow is what a flow costs in a full table, in bytes: its entry and its share of the index, in which it takes
+// two slots, one for each direction.
 const BytesPerFlow = 128
 
-var _ [BytesPerFlow]struct{} = [EntrySize + slotsPerFlow*unsafe.Sizeof(index{}[0])]struct{}{}
+var _ [BytesPerFlow]struct{} = [EntrySize + slotsPerPair*slotSize]struct{}{}
 
-// maxFlows is the size of the largest table: the positions of its index fit in 32 bits.
-const maxFlows = (1<<32 - 1) / slotsPerFlow
-
-// Handle is an entry number of a Table. It names a flow from Open to Close and may then name another.
-type Handle = uint32
+// maxFlows is the size of the largest table.
+const maxFlows = maxSlots / slotsPerPair
 
 // Table is one worker's shard of the connection table. It belongs to that worker, which alone calls its methods;
 // nothing locks. Nothing but NewTable allocates.
-//
-// A new flow takes the entry closed last, and one never used where there is none: last in, first out, because such an
-// entry is still in the cache, and because the table then never touches more memory than its busiest moment needed. The
-// list of closed entries runs through the entries themselves, by their field ISN.
 type Table struct {
-	key     HashKey
-	index   index
-	entries []Entry
-	free    uint32 // entry number + 1 of the entry closed last; 0: none
-	high    uint32 // entries from this number on have never been used
-	cursor  uint32 // where Sweep goes on
-	live    int
+	shard[Entry, *Entry]
 }
 
 // NewTable makes a table for at most limit flows (itself at most 1,431,655,765) that hashes with key. It reserves
@@ -38,24 +24,11 @@ type Table struct {
 // memory of a table dropped before is zeroed, and so resident, at once: make it once.
 func NewTable(limit int, key HashKey) *Table {
 	limit = min(max(limit, 0), maxFlows)
-	return &Table{key: key, index: newIndex(limit), entries: make([]Entry, limit)}
+	return &Table{newShard[Entry](limit, 2*limit, key)}
 }
-
-// Len is the number of flows in the table.
-func (t *Table) Len() int { return t.live }
-
-// Max is the number of flows the table has room for.
-func (t *Table) Max() int { return len(t.entries) }
-
-// HighWater is the largest number of flows the table has held at once. All entry numbers in use are below it.
-func (t *Table) HighWater() int { return int(t.high) }
 
 // Hash is the hash under which the table looks for key.
 func (t *Table) Hash(key *Key) uint64 { return t.key.Hash(key) }
-
-// Touch reads the index where the search for hash begins, and so brings it into the cache for a FindHash to come. It
-// returns what it read, for the caller to use in some way, or the read would be optimised away.
-func (t *Table) Touch(hash uint64) uint64 { return t.index[t.index.home(hash)] }
 
 // Find looks for the flow that has key in either direction. Reply says that it is the key of the target's packets. H is
 // 0 where there is none.
@@ -73,15 +46,9 @@ func (t *Table) FindHash(key *Key, hash uint64) (h Handle, reply, ok bool) {
 // probe looks for key along the index. It returns the position of its slot, or of the empty slot where it would go. A
 // slot that agrees in 32 bits of hash is confirmed by the entry itself.
 func (t *Table) probe(key *Key, hash uint64) (i int, reply, ok bool) {
-	for i = t.index.home(hash); ; i = t.index.next(i) {
-		s := t.index[i]
-		if s == 0 {
-			return i, false, false
-		}
-		if (s^hash)>>32 != 0 {
-			continue
-		}
-		e := &t.entries[number(s)]
+	i, h, ok := t.index.seek(t.index.home(hash), hash)
+	for ; ok; i, h, ok = t.index.seek(t.index.next(i), hash) {
+		e := &t.entries[h]
 		if e.isOut(key) {
 			return i, false, true
 		}
@@ -89,13 +56,14 @@ func (t *Table) probe(key *Key, hash uint64) (i int, reply, ok bool) {
 			return i, true, true
 		}
 	}
+	return i, false, false
 }
 
 // Open adds a flow under its two keys: out, that of the client's packets, and reply, that of the target's. It fills the
 // entry's key fields from them, sets State to Opening, and leaves all else zero. It returns false, and changes nothing,
 // when the table is full, when the keys are equal, or when a flow has either of them already.
 func (t *Table) Open(out, reply *Key) (Handle, bool) {
-	if t.live == len(t.entries) || *out == *reply {
+	if t.full() || *out == *reply {
 		return 0, false
 	}
 	outHash, replyHash := t.Hash(out), t.Hash(reply)
@@ -113,24 +81,9 @@ func (t *Table) Open(out, reply *Key) (Handle, bool) {
 		Target: reply.Remote, TargetPort: reply.RemotePort, NATPort: reply.LocalPort, Node: Ref{Slot: reply.ENI},
 		State: Opening,
 	}
-	t.index[i] = slot(outHash, h)
-	for t.index[j] != 0 { // the slot just written may be the one that reply was to have
-		j = t.index.next(j)
-	}
-	t.index[j] = slot(replyHash, h)
+	t.index.put(i, slot(outHash, h))
+	t.index.put(j, slot(replyHash, h)) // past the slot just written where both were to have the same
 	return h, true
-}
-
-// take removes an entry from those that are free. There must be one.
-func (t *Table) take() Handle {
-	t.live++
-	if t.free == 0 {
-		t.high++
-		return t.high - 1
-	}
-	h := t.free - 1
-	t.free = t.entries[h].ISN
-	return h
 }
 
 // At is the entry of an open flow. The pointer is valid until the flow is closed. The caller may change all fields but
@@ -140,45 +93,15 @@ func (t *Table) At(h Handle) *Entry { return &t.entries[h] }
 
 // Close removes a flow and zeroes its entry. It does nothing where h names no open flow.
 func (t *Table) Close(h Handle) {
-	if h >= t.high || t.entries[h].State == Free {
+	if !t.open(h) {
 		return
 	}
 	e := &t.entries[h]
 	out, reply := e.outKey(), e.replyKey()
 	t.index.remove(slot(t.Hash(&out), h))
 	t.index.remove(slot(t.Hash(&reply), h))
-	*e = Entry{ISN: t.free}
-	t.free = h + 1
-	t.live--
-}
-
-// Sweep visits the open flows among the next n entry numbers, or among all numbers ever used if they are fewer, and
-// goes on from there in the next call, around and around. Visit may close the flow it is given. A visit that is a
-// method value should be made once, since making one allocates.
-func (t *Table) Sweep(n int, visit func(h Handle, e *Entry)) {
-	for range min(n, int(t.high)) {
-		h := t.cursor
-		if t.cursor++; t.cursor >= t.high {
-			t.cursor = 0
-		}
-		if e := &t.entries[h]; e.State != Free {
-			visit(h, e)
-		}
-	}
-}
-
-// Walk calls fn for the open flows among the n entry numbers from the given one on. It returns the number to go on
-// from, and whether there is nothing left. Between two calls flows come and go: a flow that is open all the while is
-// seen exactly once. Fn must not change the entry.
-func (t *Table) Walk(from uint32, n int, fn func(h Handle, e *Entry)) (next uint32, done bool) {
-	next = from
-	for ; n > 0 && next < t.high; n-- {
-		if e := &t.entries[next]; e.State != Free {
-			fn(next, e)
-		}
-		next++
-	}
-	return next, next >= t.high
+	*e = Entry{}
+	t.give(h)
 }
 
 // isOut reports whether k is the key of the client's packets.

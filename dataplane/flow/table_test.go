@@ -5,7 +5,6 @@ package flow
 
 import (
 	"encoding/binary"
-	"maps"
 	"slices"
 	"testing"
 
@@ -65,10 +64,7 @@ func drawKey(t *rapid.T, label string) Key {
 
 // checkTable compares a table with its twin in everything that can be asked.
 func checkTable(t *rapid.T, table *Table, w *twin) {
-	if table.Len() != len(w.flows) || table.Max() != w.limit || table.HighWater() != w.highWater {
-		t.Fatalf("Len, Max, HighWater = %d, %d, %d, want %d, %d, %d",
-			table.Len(), table.Max(), table.HighWater(), len(w.flows), w.limit, w.highWater)
-	}
+	checkShard(t, &table.shard, w.flows, 2, w.limit, w.highWater)
 	for h, keys := range w.flows {
 		for i := range keys {
 			got, reply, ok := table.Find(&keys[i])
@@ -76,25 +72,6 @@ func checkTable(t *rapid.T, table *Table, w *twin) {
 				t.Fatalf("Find(%v) = %d, %v, %v, want %d, %v, true", keys[i], got, reply, ok, h, i == 1)
 			}
 		}
-	}
-	used := 0
-	for _, s := range table.index {
-		if s != 0 {
-			used++
-		}
-	}
-	if used != 2*len(w.flows) {
-		t.Fatalf("%d slots are used by %d flows", used, len(w.flows))
-	}
-	seen := map[Handle]bool{}
-	table.Sweep(w.highWater+3, func(h Handle, e *Entry) {
-		if _, ok := w.flows[h]; !ok || seen[h] || e != table.At(h) {
-			t.Fatalf("Sweep visits %d wrongly, or again", h)
-		}
-		seen[h] = true
-	})
-	if len(seen) != len(w.flows) {
-		t.Fatalf("Sweep visits %d of %d flows", len(seen), len(w.flows))
 	}
 }
 
@@ -149,14 +126,7 @@ func tableProperty(t *rapid.T) {
 			})
 		},
 		"walk": func(t *rapid.T) {
-			n := rapid.IntRange(1, 5).Draw(t, "n")
-			var seen []Handle
-			for from, done := uint32(0), false; !done; {
-				from, done = table.Walk(from, n, func(h Handle, _ *Entry) { seen = append(seen, h) })
-			}
-			if want := slices.Sorted(maps.Keys(w.flows)); !slices.Equal(seen, want) {
-				t.Fatalf("Walk sees %v, want %v", seen, want)
-			}
+			checkWalk(t, &table.shard, w.flows)
 		},
 		"": func(t *rapid.T) { checkTable(t, table, w) },
 	})
@@ -205,22 +175,11 @@ func TestFullTable(t *testing.T) {
 	if _, ok := table.Open(&out, &reply); ok {
 		t.Error("a full table opened a flow")
 	}
-	longest, sum := 0, 0
-	for i, s := range table.index {
-		if s != 0 {
-			d := table.index.behind(i, table.index.home(s))
-			sum += d + 1
-			longest = max(longest, d+1)
-		}
-	}
-	// Knuth, The Art of Computer Programming 3, 6.4: (1 + 1/(1-load))/2 = 2 slots for a hit at a load of 2/3.
-	if mean := float64(sum) / (2 * flows); mean > 2.1 || longest > 200 {
-		t.Errorf("a hit looks at %.2f slots on average and %d at most", mean, longest)
-	}
+	checkSearches(t, table.index)
 	for h := range Handle(flows) {
 		table.Close(h)
 	}
-	if table.Len() != 0 || slices.ContainsFunc(table.index, func(s uint64) bool { return s != 0 }) {
+	if table.Len() != 0 || usedSlots(table.index) != 0 {
 		t.Errorf("%d flows are left after all were closed, or slots of the index are", table.Len())
 	}
 }

@@ -54,13 +54,18 @@ type Buffer struct {
 	Via      [4]byte
 	off, end int
 	mem      *[BufferSize]byte
+	tail     [][]byte // see AddTail
+	tailLen  int
 }
 
 // NewBuffer allocates a buffer with an empty window at Headroom.
 func NewBuffer() *Buffer { return &Buffer{off: Headroom, end: Headroom, mem: new([BufferSize]byte)} }
 
 // Reset empties the window, restores the headroom and clears the fields beside it.
-func (b *Buffer) Reset() { b.off, b.end, b.Offload, b.Via = Headroom, Headroom, Offload{}, [4]byte{} }
+func (b *Buffer) Reset() {
+	b.off, b.end, b.Offload, b.Via = Headroom, Headroom, Offload{}, [4]byte{}
+	b.dropTail()
+}
 
 // Bytes is the packet. The slice is valid until the window or the owner changes.
 func (b *Buffer) Bytes() []byte { return b.mem[b.off:b.end:b.end] }
@@ -99,8 +104,9 @@ func (b *Buffer) Set(p []byte) {
 	copy(b.SetLen(len(p)), p)
 }
 
-// CopyFrom makes the buffer a copy of src: bytes, window and the fields beside it.
+// CopyFrom makes the buffer a copy of src: bytes, window and the fields beside it, but no tail.
 func (b *Buffer) CopyFrom(src *Buffer) {
+	b.dropTail()
 	b.Offload, b.Via, b.off, b.end = src.Offload, src.Via, src.off, src.end
 	copy(b.mem[b.off:b.end], src.mem[src.off:src.end])
 }

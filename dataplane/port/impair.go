@@ -166,6 +166,7 @@ func (i *Impaired) Send(queue int, bufs []*Buffer) int {
 
 // take cuts a packet and decides on each segment.
 func (q *impairedQueue) take(w *impairedWay, b *Buffer, now time.Duration) {
+	b.Flatten()
 	q.seg.Start(b)
 	for q.seg.Next(q.segment) {
 		q.segment.Via = b.Via

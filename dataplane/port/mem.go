@@ -148,11 +148,15 @@ func (m *Mem) Send(queue int, bufs []*Buffer) int {
 	defer q.mu.Unlock()
 	taken, bytes := 0, 0
 	for _, b := range bufs {
+		size := b.Size()
+		if !m.cfg.Discard {
+			b.Flatten()
+		}
 		if q.closed || !m.cfg.Discard && !q.tx.push(packetOf(b)) {
 			continue
 		}
 		taken++
-		bytes += b.Len()
+		bytes += size
 	}
 	q.txPackets.Add(uint64(taken))
 	q.txBytes.Add(uint64(bytes))

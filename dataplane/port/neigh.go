@@ -141,6 +141,7 @@ func (n *neighbours) offerARP(t *linkTable, arp wire.ARP, toUs bool) {
 func (n *neighbours) offerPacket(b *Buffer, owner, hop [4]byte) hopState {
 	select {
 	case it := <-n.free:
+		b.Flatten()
 		it.store(packetOf(b))
 		it.owner, it.hop = owner, hop
 		n.in <- it

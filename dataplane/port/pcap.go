@@ -115,6 +115,7 @@ func (p *Pcap) Send(_ int, bufs []*Buffer) int {
 	defer p.mu.Unlock()
 	taken := 0
 	for _, b := range bufs {
+		b.Flatten()
 		if p.closed || p.err != nil || !p.write(b) {
 			p.txRefused.Add(1)
 			continue

@@ -161,7 +161,7 @@ func (q *queue) send(bufs []*Buffer) int {
 				continue
 			}
 		}
-		size := uint64(b.Len())
+		size := uint64(b.Size())
 		sent, lost := q.transmit(b)
 		packets += sent
 		refused += lost

@@ -4,8 +4,6 @@
 package port
 
 import (
-	"unsafe"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/isthmus-net/isthmus/pkg/wire"
@@ -26,6 +24,7 @@ type sender struct {
 	// What the kernel takes from us; for the rest a packet is completed or cut here.
 	csum, tso, uso bool
 
+	vectors []unix.Iovec // of a gathering write
 	seg     Segmenter
 	segment *Buffer // the segment being sent, made when first needed
 	cut     uint64  // super-packets cut here, since whoever counts them last looked
@@ -37,6 +36,7 @@ func (s *sender) transmit(b *Buffer) (sent, refused uint64) {
 		return s.transmitSegments(b)
 	}
 	if !s.csum {
+		b.Flatten()
 		Complete(b)
 	}
 	errno := s.write(b)
@@ -56,12 +56,13 @@ func (s *sender) takes(b *Buffer) bool {
 	case GSONone:
 		return true
 	case GSOUDP:
-		return s.uso && b.Len()-int(b.HdrLen) <= maxUDPSegments*int(b.GSOSize)
+		return s.uso && b.Size()-int(b.HdrLen) <= maxUDPSegments*int(b.GSOSize)
 	}
 	return s.tso
 }
 
 func (s *sender) transmitSegments(b *Buffer) (sent, refused uint64) {
+	b.Flatten()
 	if s.segment == nil {
 		s.segment = NewBuffer()
 	}
@@ -82,6 +83,9 @@ func (s *sender) write(b *Buffer) unix.Errno {
 	if s.gone {
 		return unix.EBADFD
 	}
+	if len(b.tail) >= maxParts {
+		b.Flatten()
+	}
 	off := b.off
 	if s.l2 != 0 {
 		copy(b.Push(s.l2), s.header[:])
@@ -92,8 +96,7 @@ func (s *sender) write(b *Buffer) unix.Errno {
 	frame := b.mem[b.off:b.end]
 	b.off = off
 	for {
-		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(s.fd),
-			uintptr(unsafe.Pointer(unsafe.SliceData(frame))), uintptr(len(frame)))
+		errno := s.put(frame, b.tail)
 		switch errno {
 		case unix.EINTR:
 			continue

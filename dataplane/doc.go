@@ -1,0 +1,47 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplane carries packets between the ENIs of interface endpoints and of load balancers. It knows no kernel
+// API and no RPC: packets come and go by package port, the state comes from whoever calls Engine.Apply.
+//
+// A worker takes one turn after another (worker.go): it receives a batch from its queue of every ready port, parses
+// (parse.go), carries each packet along one of the routes (route.go), transmits (send.go), publishes its counters
+// (counters.go) and expires a few idle flows (expire.go).
+//
+//	client  --toService-->    target      full NAT, MSS clamp, PROXY protocol v2
+//	client  <--fromService--  target
+//
+// A route is a chain of stages in the order the packet meets them. A stage is a method that answers one question: does
+// the packet go on? When it does not, it has recorded one Reason. The stages stand one to a file:
+//
+//	fits        fits.go                    at most 8500 bytes on the wire
+//	match       match.go                   a plausible source for the ENI
+//	admit       admit.go                   TCP, or an ICMP error about a flow on the way back
+//	track       track.go, open.go          the flow, found or opened
+//	clampMSS    clampmss.go                MSS of SYN and SYN-ACK
+//	announce    announce.go, early.go      the PROXY header, and the shift it causes (seqmap.go, split.go)
+//	unannounce  unannounce.go              the same shift taken back out of acknowledgements
+//	translate   translate.go, icmp.go      addresses and ports
+//	send        send.go                    the vector of the port it leaves by
+//
+// What refuses a segment aloud is refuse.go, with RST. All reasons are in drop.go.
+//
+// # Ownership
+//
+// A worker owns its queue of every port, its shard of the flow table, its slice of every NAT port range and its counters;
+// nothing of these is locked. All else it reads is one immutable view (view.go, made by compile*.go), swapped by an
+// atomic pointer and loaded once a turn. The owner of a flow is computed from any of its packets (owner.go); a packet
+// that the kernel gave to another worker is copied to its owner (inbox.go).
+//
+// A flow names its ENIs, its ports and its target by slot and generation, and these are compared on every packet. So a
+// removed endpoint ends its flows, a slot that changes hands leads nowhere, and no other change of the view touches a
+// flow.
+//
+// # Behaviour that AWS does not document
+//
+// Half-open connections live 30 s, closed ones 60 s after both FINs, and 2 s after a RST. A RST that lies before what
+// its receiver has acknowledged does not end the flow, but is passed on for the receiver to judge. A SYN with a new
+// initial number on a known tuple always opens a new flow. Errors quoted by ICMP come from the endpoint's address. TTL
+// is not changed. A zone whose targets are all unhealthy refuses new connections as long as another zone of the group
+// has a healthy one; the group fails open when none has.
+package dataplane
