@@ -16,6 +16,9 @@ import (
 var (
 	client = netip.MustParseAddrPort("10.0.3.7:45678")
 	server = netip.MustParseAddrPort("10.0.9.9:80")
+
+	client6 = netip.MustParseAddrPort("[2001:db8::7]:45678")
+	server6 = netip.MustParseAddrPort("[2001:db8:9::9]:80")
 )
 
 // syn is a segment with every field set.
@@ -102,18 +105,21 @@ func TestFragment(t *testing.T) {
 // TestPartial finishes a partial checksum as a device does: it adds up everything from the transport header on.
 func TestPartial(t *testing.T) {
 	for name, c := range map[string]struct {
-		pkt   []byte
-		field int
+		pkt       []byte
+		l4, field int // offsets of the transport header, and of the checksum in it
 	}{
-		"tcp": {syn().Bytes(), 36},
-		"udp": {UDP(client, server, []byte("datagram")), 26},
+		"tcp":                  {syn().Bytes(), 20, 16},
+		"udp":                  {UDP(client, server, []byte("datagram")), 20, 6},
+		"tcp over IPv6":        {syn6().Bytes(), 40, 16},
+		"udp over IPv6":        {UDP(client6, server6, []byte("datagram")), 40, 6},
+		"udp behind extension": {Extend(UDP(client6, server6, []byte("datagram")), Extension{Kind: 60}), 48, 6},
 	} {
 		t.Run(name, func(t *testing.T) {
 			partial := Partial(c.pkt)
 			if err := verify(partial); err == nil {
 				t.Error("a partial checksum passes for a complete one")
 			}
-			binary.BigEndian.PutUint16(partial[c.field:], ^slowSum(partial[20:]))
+			binary.BigEndian.PutUint16(partial[c.l4+c.field:], ^slowSum(partial[c.l4:]))
 			if d := Diff(c.pkt, partial); d != "" {
 				t.Errorf("finished:\n%s", d)
 			}

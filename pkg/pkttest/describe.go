@@ -17,49 +17,128 @@ import (
 //
 //	10.0.3.7:45678 > 10.0.9.9:80 [SA] seq 1 ack 2 win 65535 opts [mss 8460, nop, ws 7] len 0
 //
-// Bytes that are not one whole IPv4 packet are called malformed, with the reason. Checksums are not looked at.
+// Bytes that are not one whole IP packet are called malformed, with the reason. Checksums are not looked at.
 func Describe(b []byte) string {
 	p, err := decode(b)
 	if err != nil {
 		return fmt.Sprintf("malformed (%v)", err)
 	}
-	src, dst := addr(p.IP.SrcIP), addr(p.IP.DstIP)
+	return p.describe()
+}
+
+// describe is the line of Describe.
+func (p *Packet) describe() string {
+	src, dst := p.addrs()
 	switch {
 	case p.TCP != nil:
 		t := p.TCP
-		return fmt.Sprintf("%v:%d > %v:%d [%s] seq %d ack %d win %d opts [%s] len %d", src, t.SrcPort, dst, t.DstPort,
+		return fmt.Sprintf("%s [%s] seq %d ack %d win %d opts [%s] len %d", ends(src, t.SrcPort, dst, t.DstPort),
 			flags(t), t.Seq, t.Ack, t.Window, options(t.Options), len(p.Payload))
 	case p.UDP != nil:
-		return fmt.Sprintf("%v:%d > %v:%d udp len %d", src, p.UDP.SrcPort, dst, p.UDP.DstPort, len(p.Payload))
+		return ends(src, p.UDP.SrcPort, dst, p.UDP.DstPort) + p.describeDatagram()
 	case p.ICMP != nil:
 		line := fmt.Sprintf("%v > %v icmp %v", src, dst, p.ICMP.TypeCode)
-		if q := quoted(&p); q != "" {
+		if q := p.quoted(); q != "" {
 			return line + " about " + q
 		}
 		return fmt.Sprintf("%s id %d seq %d len %d", line, p.ICMP.Id, p.ICMP.Seq, len(p.Payload))
-	case p.IP.Flags&layers.IPv4MoreFragments != 0 || p.IP.FragOffset != 0:
-		return fmt.Sprintf("%v > %v %v fragment id %d offset %d%s len %d", src, dst, p.IP.Protocol, p.IP.Id,
-			int(p.IP.FragOffset)*8, more(&p.IP), len(p.Payload))
+	case p.ICMP6 != nil:
+		line := fmt.Sprintf("%v > %v icmp6 %v", src, dst, p.ICMP6.TypeCode)
+		if q := p.quoted(); q != "" {
+			return line + " about " + q
+		}
+		if rest := p.ICMP6.Payload; p.ICMP6.TypeCode.Type()&^1 == layers.ICMPv6TypeEchoRequest && len(rest) >= 4 {
+			line += fmt.Sprintf(" id %d seq %d", binary.BigEndian.Uint16(rest), binary.BigEndian.Uint16(rest[2:]))
+		}
+		return fmt.Sprintf("%s len %d", line, len(p.Payload))
+	}
+	if id, offset, more, ok := p.fragment(); ok {
+		return fmt.Sprintf("%v > %v %v fragment id %d offset %d%s len %d", src, dst, p.Proto, id, offset, plus(more), len(p.Payload))
+	}
+	return fmt.Sprintf("%v > %v %v len %d", src, dst, p.Proto, len(p.Payload))
+}
+
+// ends are the ends of a flow with ports.
+func ends[P ~uint16](src netip.Addr, srcPort P, dst netip.Addr, dstPort P) string {
+	return fmt.Sprintf("%v > %v", netip.AddrPortFrom(src, uint16(srcPort)), netip.AddrPortFrom(dst, uint16(dstPort)))
+}
+
+// describeDatagram is what a UDP datagram holds.
+func (p *Packet) describeDatagram() string {
+	g := p.Geneve
+	if g == nil {
+		line := fmt.Sprintf(" udp len %d", len(p.Payload))
+		if p.tunnelErr != nil {
+			line += fmt.Sprintf(" malformed (%v)", p.tunnelErr)
+		}
+		return line
+	}
+	line := " geneve"
+	for _, extra := range []struct {
+		name string
+		set  bool
+	}{
+		{fmt.Sprintf("version %d", g.Version), g.Version != 0}, {"oam", g.OAMPacket}, {"critical", g.CriticalOption},
+		{fmt.Sprintf("vni %d", g.VNI), g.VNI != 0},
+	} {
+		if extra.set {
+			line += " " + extra.name
+		}
+	}
+	line += " opts [" + geneveOptions(g.Options) + "]"
+	switch {
+	case p.Inner != nil:
+		return line + " (" + p.Inner.describe() + ")"
+	case p.tunnelErr != nil:
+		return fmt.Sprintf("%s malformed (%v)", line, p.tunnelErr)
 	default:
-		return fmt.Sprintf("%v > %v %v len %d", src, dst, p.IP.Protocol, len(p.Payload))
+		return fmt.Sprintf("%s %v len %d", line, g.Protocol, len(p.Payload))
 	}
 }
 
-// quoted describes the packet that an ICMP error quotes, of which eight bytes behind the IP header are certain. It is empty
-// for other messages.
-func quoted(p *Packet) string {
-	switch p.ICMP.TypeCode.Type() {
-	case layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4TypeTimeExceeded, layers.ICMPv4TypeParameterProblem:
-	default:
+// geneveOptions are Geneve options, short.
+func geneveOptions(list []*layers.GeneveOption) string {
+	var s []string
+	for _, o := range list {
+		switch {
+		case o.Class == classAWS && o.Type == 1 && len(o.Data) == 8:
+			s = append(s, fmt.Sprintf("endpoint %x", o.Data))
+		case o.Class == classAWS && o.Type == 2 && len(o.Data) == 8:
+			s = append(s, fmt.Sprintf("attachment %d", binary.BigEndian.Uint64(o.Data)))
+		case o.Class == classAWS && o.Type == 3 && len(o.Data) == 4:
+			s = append(s, fmt.Sprintf("cookie %x", o.Data))
+		default:
+			s = append(s, strings.TrimRight(fmt.Sprintf("%#04x/%d %x", o.Class, o.Type, o.Data), " "))
+		}
+	}
+	return strings.Join(s, ", ")
+}
+
+// quoted describes the packet that an ICMP or ICMPv6 error quotes, of which eight bytes behind the IP header are certain. It
+// is empty for other messages. Extension headers are not stepped over.
+func (p *Packet) quoted() string {
+	isError := p.ICMP6 != nil && p.ICMP6.TypeCode.Type() < layers.ICMPv6TypeEchoRequest
+	if p.ICMP != nil {
+		switch p.ICMP.TypeCode.Type() {
+		case layers.ICMPv4TypeDestinationUnreachable, layers.ICMPv4TypeTimeExceeded, layers.ICMPv4TypeParameterProblem:
+			isError = true
+		}
+	}
+	if !isError {
 		return ""
 	}
 	b := p.Payload
-	if len(b) < 20 || b[0]>>4 != 4 || int(b[0]&0xf)*4+8 > len(b) {
+	var proto layers.IPProtocol
+	var src, dst, t []byte
+	switch {
+	case len(b) >= 28 && b[0]>>4 == 4 && int(b[0]&0xf)*4+8 <= len(b):
+		proto, src, dst, t = layers.IPProtocol(b[9]), b[12:16], b[16:20], b[int(b[0]&0xf)*4:]
+	case len(b) >= 48 && b[0]>>4 == 6:
+		proto, src, dst, t = layers.IPProtocol(b[6]), b[8:24], b[24:40], b[40:]
+	default:
 		return fmt.Sprintf("%d bytes", len(b))
 	}
-	proto, t := layers.IPProtocol(b[9]), b[int(b[0]&0xf)*4:]
-	line := fmt.Sprintf("(%v:%d > %v:%d %v", addr(b[12:16]), binary.BigEndian.Uint16(t), addr(b[16:20]),
-		binary.BigEndian.Uint16(t[2:]), proto)
+	line := fmt.Sprintf("(%s %v", ends(addr(src), binary.BigEndian.Uint16(t), addr(dst), binary.BigEndian.Uint16(t[2:])), proto)
 	if proto == layers.IPProtocolTCP {
 		line += fmt.Sprintf(" seq %d", binary.BigEndian.Uint32(t[4:]))
 	}
@@ -116,15 +195,15 @@ func describeOption(o layers.TCPOption) string {
 	}
 }
 
-// more is a mark when fragments follow.
-func more(ip *layers.IPv4) string {
-	if ip.Flags&layers.IPv4MoreFragments != 0 {
+// plus is a mark when fragments follow.
+func plus(more bool) string {
+	if more {
 		return "+"
 	}
 	return ""
 }
 
-// addr is four bytes as an address.
+// addr is four or sixteen bytes as an address.
 func addr(b []byte) netip.Addr {
 	a, _ := netip.AddrFromSlice(b)
 	return a

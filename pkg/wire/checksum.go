@@ -13,9 +13,24 @@ import (
 // to each other as plain integers. Bytes that lie at an odd offset of the data they belong to need SwapParity.
 func Sum(b []byte, initial uint32) uint32 {
 	// The sum of byte-swapped words is the byte-swapped sum (RFC 1071 section 2 B), so words are loaded little-endian,
-	// which is free on the machines we run on, and the result is swapped once. A chain of additions that starts
-	// without a carry never ends in all ones with a carry, so adding the last carry cannot overflow.
-	var acc, c uint64
+	// which is free on the machines we run on, and the result is swapped once.
+	acc, rest := sumVectors(b)
+	acc = sumWords(acc, rest)
+
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>32 + acc&0xffffffff
+	acc = acc>>16 + acc&0xffff
+	acc = acc>>16 + acc&0xffff
+	total := uint64(bits.ReverseBytes16(uint16(acc))) + uint64(initial)
+	return uint32(total>>16 + total&0xffff)
+}
+
+// sumWords adds the little-endian words of b to acc with the carries added back. The result means the same modulo 2^16-1
+// whatever the length of the words.
+func sumWords(acc uint64, b []byte) uint64 {
+	// A chain of additions that starts without a carry never ends in all ones with a carry, so adding the last carry
+	// cannot overflow.
+	var c uint64
 	for len(b) >= 64 {
 		acc, c = bits.Add64(acc, binary.LittleEndian.Uint64(b[0:8]), 0)
 		acc, c = bits.Add64(acc, binary.LittleEndian.Uint64(b[8:16]), c)
@@ -34,14 +49,7 @@ func Sum(b []byte, initial uint32) uint32 {
 		b = b[8:]
 	}
 	acc, c = bits.Add64(acc, tail(b), 0)
-	acc += c
-
-	acc = acc>>32 + acc&0xffffffff
-	acc = acc>>32 + acc&0xffffffff
-	acc = acc>>16 + acc&0xffff
-	acc = acc>>16 + acc&0xffff
-	total := uint64(bits.ReverseBytes16(uint16(acc))) + uint64(initial)
-	return uint32(total>>16 + total&0xffff)
+	return acc + c
 }
 
 // tail is a little-endian word of the up to seven bytes of b, padded with zeros.
@@ -97,6 +105,19 @@ func Seed32(sum uint16, old, new uint32) uint16 {
 func PseudoSum4(src, dst [4]byte, proto uint8, length uint16) uint32 {
 	s, d := binary.BigEndian.Uint32(src[:]), binary.BigEndian.Uint32(dst[:])
 	return s>>16 + s&0xffff + d>>16 + d&0xffff + uint32(proto) + uint32(length)
+}
+
+// PseudoSum6 is the sum of the IPv6 pseudo-header (RFC 8200 section 8.1): addresses, protocol and length in bytes of the
+// transport header and payload, extension headers not counted. It is less than 1<<17. dst is the final destination, which
+// a routing header with segments left holds in place of the IPv6 header. Folded it is the partial checksum of the packet.
+func PseudoSum6(src, dst [16]byte, proto uint8, length uint32) uint32 {
+	sum := uint64(proto) + uint64(length)
+	for i := 0; i < 16; i += 4 {
+		sum += uint64(binary.BigEndian.Uint32(src[i:])) + uint64(binary.BigEndian.Uint32(dst[i:]))
+	}
+	sum = sum>>32 + sum&0xffffffff
+	sum = sum>>32 + sum&0xffffffff
+	return uint32(sum>>16 + sum&0xffff)
 }
 
 // SwapParity is the folded sum of bytes that lie at an odd offset, when sum was taken as if at an even one, and the other

@@ -34,6 +34,7 @@ const (
 	ProtoICMP = 1
 	ProtoTCP  = 6
 	ProtoUDP  = 17
+	ProtoGRE  = 47
 )
 
 // IPv4 is an IPv4 header and whatever follows it.
@@ -80,6 +81,9 @@ func (h IPv4) HasOptions() bool { return h.HeaderLen() > IPv4MinLen }
 // TOS is the type of service byte: DSCP and ECN (RFC 2474, RFC 3168).
 func (h IPv4) TOS() uint8 { return h[ipv4TOS] }
 
+// SetTOS writes the type of service byte and leaves the checksum alone.
+func (h IPv4) SetTOS(tos uint8) { h[ipv4TOS] = tos }
+
 // TotalLen is the length of header and payload in bytes.
 func (h IPv4) TotalLen() int { return int(binary.BigEndian.Uint16(h[ipv4TotalLen:])) }
 
@@ -100,6 +104,24 @@ func (h IPv4) DontFragment() bool {
 // IsFragment says whether the packet is a part of a datagram: more fragments follow, or its offset is not zero.
 func (h IPv4) IsFragment() bool {
 	return binary.BigEndian.Uint16(h[ipv4Fragment:])&(ipv4MoreFragments|ipv4OffsetMask) != 0
+}
+
+// MoreFragments says whether the MF flag is set.
+func (h IPv4) MoreFragments() bool {
+	return binary.BigEndian.Uint16(h[ipv4Fragment:])&ipv4MoreFragments != 0
+}
+
+// FragmentOffset is where in the datagram's payload this packet's payload belongs, in bytes, a multiple of 8.
+func (h IPv4) FragmentOffset() int {
+	return int(binary.BigEndian.Uint16(h[ipv4Fragment:])&ipv4OffsetMask) * 8
+}
+
+// Fragment is which part of a datagram the packet is.
+func (h IPv4) Fragment() FragInfo {
+	if !h.IsFragment() {
+		return FragInfo{}
+	}
+	return FragInfo{ID: uint32(h.ID()), Offset: uint16(h.FragmentOffset()), More: h.MoreFragments()}
 }
 
 // TTL is the time to live in hops.

@@ -19,6 +19,30 @@ const UDPLen = 8
 // UDP is a UDP header and whatever follows it.
 type UDP []byte
 
+// ParseUDP is b as a datagram, cut to its length field, which says eight bytes or more, all of them within b. It does not
+// verify the checksum.
+func ParseUDP(b []byte) (UDP, bool) {
+	if len(b) < UDPLen {
+		return nil, false
+	}
+	u := UDP(b)
+	n := int(u.Length())
+	if n < UDPLen || n > len(u) {
+		return nil, false
+	}
+	return u[:n], true
+}
+
+// PutUDP writes a header without a checksum, which is its checksum field zero, to the first UDPLen bytes of dst. length is
+// that of header and payload in bytes, at most 65535.
+func PutUDP(dst []byte, srcPort, dstPort uint16, length int) {
+	u := UDP(dst)
+	u.SetSrcPort(srcPort)
+	u.SetDstPort(dstPort)
+	u.SetLength(uint16(length))
+	u.SetChecksum(0)
+}
+
 // SrcPort is the source port.
 func (u UDP) SrcPort() uint16 { return binary.BigEndian.Uint16(u[udpSrcPort:]) }
 

@@ -1,0 +1,204 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/isthmus-net/isthmus/control"
+	"github.com/isthmus-net/isthmus/pkg/lab"
+	"github.com/isthmus-net/isthmus/pkg/netns"
+)
+
+//go:embed demo.yaml
+var topologyFile []byte
+
+// readyTime is how long daemon and targets may take until traffic can begin.
+const readyTime = 15 * time.Second
+
+// Bed is what checks run on: the lab of demo.yaml with a daemon on its ports and servers in its targets, all inside
+// this process.
+type Bed struct {
+	options  Options
+	topology *lab.Topology
+	// ctx ends with the demo, or when the daemon ends by itself.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	daemon  *control.Daemon
+	stopped chan struct{} // closed when the daemon has ended; nil before it runs
+	spaces  map[string]*netns.NS
+	parents []string // directories above the lab's that were made for it
+
+	revision uint64 // of the newest configuration
+	changed  bool   // it is not that of demo.yaml
+
+	servers   sync.WaitGroup
+	mu        sync.Mutex
+	listeners map[place]net.Listener
+	accepted  map[netip.AddrPort]*net.TCPConn // connections of targets, by their remote address
+}
+
+// place is a TCP port of an instance.
+type place struct {
+	instance string
+	port     uint16
+}
+
+// newBed builds the bed and waits until all targets are healthy. When it fails nothing is left.
+func newBed(ctx context.Context, o Options) (*Bed, error) {
+	t, err := lab.Parse(topologyFile)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bed{
+		options: o, topology: t,
+		parents:   missingParents(o.Dir),
+		spaces:    map[string]*netns.NS{},
+		listeners: map[place]net.Listener{},
+		accepted:  map[netip.AddrPort]*net.TCPConn{},
+	}
+	b.ctx, b.cancel = context.WithCancelCause(ctx)
+	if err := lab.Up(ctx, t, o.Dir); err != nil {
+		b.cancel(err)
+		return nil, err
+	}
+	if err := b.start(); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// start brings servers and daemon to life in the lab.
+func (b *Bed) start() error {
+	for _, v := range b.topology.VPCs {
+		for _, in := range v.Instances {
+			ns, err := netns.Open(lab.Netns(b.options.Dir, in.Name))
+			if err != nil {
+				return err
+			}
+			b.spaces[in.Name] = ns
+			for _, run := range in.Run {
+				if err := b.serve(in.Name, run); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := b.write(b.topology); err != nil {
+		return err
+	}
+	daemon, err := control.New(control.Options{
+		StateFile: lab.StateFile(b.options.Dir), Socket: lab.Socket(b.options.Dir),
+		Workers: b.options.Workers, Offloads: b.options.Offloads, Logger: b.options.Log, Version: "demo",
+	})
+	if err != nil {
+		return err
+	}
+	b.daemon, b.stopped = daemon, make(chan struct{})
+	go func() {
+		defer close(b.stopped)
+		err := daemon.Run(b.ctx)
+		b.cancel(fmt.Errorf("the daemon ended: %w", errors.Join(err, b.ctx.Err())))
+	}()
+	ctx, cancel := context.WithTimeout(b.ctx, readyTime)
+	defer cancel()
+	select {
+	case <-daemon.Ready():
+	case <-ctx.Done():
+		return fmt.Errorf("the daemon is not ready: %w", context.Cause(ctx))
+	}
+	return b.awaitHealthy(ctx)
+}
+
+// serve starts a server of a target. It runs until its listener is closed, and its connections until they are.
+func (b *Bed) serve(instance string, run lab.Run) error {
+	listener, err := netns.Listen(b.spaces[instance], "tcp4", ":"+strconv.Itoa(int(run.Port)))
+	if err != nil {
+		return fmt.Errorf("server on %s: %w", instance, err)
+	}
+	b.mu.Lock()
+	b.listeners[place{instance, run.Port}] = listener
+	b.mu.Unlock()
+	options := lab.ServerOptions{Kind: run.Server, Instance: instance, ProxyProtocol: run.ProxyProtocol}
+	b.servers.Go(func() { lab.Serve(b.ctx, &recorder{listener, b}, options) })
+	return nil
+}
+
+// stopServing closes the listener of a target's server and leaves the connections it has.
+func (b *Bed) stopServing(instance string, port uint16) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.listeners[place{instance, port}].Close()
+}
+
+// recorder keeps what a listener has accepted, so that checks can look at the target's end of a connection.
+type recorder struct {
+	net.Listener
+	bed *Bed
+}
+
+// Accept is that of the listener.
+func (r *recorder) Accept() (net.Conn, error) {
+	conn, err := r.Listener.Accept()
+	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
+		r.bed.mu.Lock()
+		r.bed.accepted[addrPort(conn.RemoteAddr())] = tcp
+		r.bed.mu.Unlock()
+	}
+	return conn, err
+}
+
+// targetEnd is the target's end of a connection, nil if there is none: remote is the address of the load balancer
+// node that the target sees.
+func (b *Bed) targetEnd(remote netip.AddrPort) *net.TCPConn {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.accepted[remote]
+}
+
+// Close ends everything and takes the lab away. It is to be called once.
+func (b *Bed) Close() error {
+	b.cancel(context.Canceled)
+	if b.stopped != nil {
+		<-b.stopped
+	}
+	b.mu.Lock()
+	for _, l := range b.listeners {
+		l.Close()
+	}
+	for _, c := range b.accepted {
+		c.Close()
+	}
+	b.mu.Unlock()
+	b.servers.Wait()
+	for _, ns := range b.spaces {
+		ns.Close()
+	}
+	err := lab.Down(b.options.Dir)
+	for _, dir := range b.parents {
+		os.Remove(dir) // stays if another lab is there now
+	}
+	return err
+}
+
+// missingParents lists the directories above dir that do not exist, the innermost first.
+func missingParents(dir string) (missing []string) {
+	for dir = filepath.Dir(dir); ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			return missing
+		}
+		missing = append(missing, dir)
+	}
+}

@@ -1,0 +1,38 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import "context"
+
+// Check shows one rule.
+type Check struct {
+	Name string
+	// Rule is what must hold, in a few words; Page where the guide says so.
+	Rule, Page string
+	// Run returns the figure that it saw, or which part of the rule does not hold. What it changes in the configuration
+	// is taken back after it.
+	Run func(ctx context.Context, b *Bed) (figure string, err error)
+}
+
+// checks are made in this order: those that change nothing first.
+var checks = []Check{
+	{"reach", "every client reaches the service at every endpoint address", "p. 3", reach},
+	{"source", "targets see the load balancer's node, not the client", "p. 41", source},
+	{"overlap", "consumer and provider may have the same addresses", "p. 3, 41", overlap},
+	{"sticky", "a connection stays on one target", "NLB flows", sticky},
+	{"balance", "connections spread over the targets of all zones", "p. 38-40", balance},
+	{"zones", "without cross-zone balancing, over those of the own zone", "p. 38-40", zones},
+	{"proxy", "the PROXY header names the client and the endpoint's id", "p. 41", proxyHeader},
+	{"greeting", "where servers speak first, the header comes before that", "NLB groups", greeting},
+	{"mtu", "8500 bytes pass; 8501 vanish both ways, with no ICMP", "p. 75", mtu},
+	{"mss", "the MSS is clamped: 8460, 8360 beside a PROXY header", "p. 75", mss},
+	{"provider", "the provider cannot open connections", "p. 3", providerInitiates},
+	{"listener", "a port without a listener does not answer", "NLB listeners", noListener},
+	{"ping", "an endpoint does not answer ping", "p. 6", ping},
+	{"udp", "an endpoint takes TCP only", "p. 6", udp},
+	{"drain", "a draining target keeps its connections, gets no new ones", "NLB groups", drain},
+	{"health", "an unhealthy target gets none and its connections end", "NLB health", unhealthy},
+	{"idle", "an idle connection is forgotten: RST for its next packet", "NLB listeners", idle},
+	{"bulk", "much data passes each way and arrives as it was sent", "p. 6", bulk},
+}

@@ -1,0 +1,92 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/isthmus-net/isthmus/dataplane"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
+)
+
+// forgetAfter is how long a target that has left the state is remembered: no connection of it can be older.
+const forgetAfter = vpc.MaxDeregistrationDelay + vpc.MaxIdleTimeout
+
+// drains remembers since when targets are being deregistered: those that the state says are draining, and those that it
+// no longer has. It is pure: time comes in with the calls. A restart of the daemon begins the delays again.
+type drains struct {
+	leaving map[dataplane.TargetID]*leaving
+	present map[dataplane.TargetID]bool // targets of the newest state
+}
+
+// leaving is a target that is being deregistered.
+type leaving struct {
+	since     time.Time
+	left      bool // the state no longer has it
+	delay     time.Duration
+	terminate bool // its connections end after the delay
+}
+
+func newDrains() *drains { return &drains{leaving: map[dataplane.TargetID]*leaving{}} }
+
+// update takes a new state.
+func (d *drains) update(s *vpc.State, now time.Time) {
+	present := map[dataplane.TargetID]bool{}
+	groups := make(map[string]*vpc.TargetGroup, len(s.TargetGroups))
+	for i := range s.TargetGroups {
+		g := &s.TargetGroups[i]
+		groups[g.ID] = g
+		for j := range g.Targets {
+			t := &g.Targets[j]
+			id := dataplane.TargetID{Group: g.ID, Address: netip.AddrPortFrom(t.Address, t.Port)}
+			present[id] = true
+			if !t.Draining {
+				delete(d.leaving, id)
+				continue
+			}
+			d.begin(id, now).left = false
+		}
+	}
+	for id := range d.present {
+		if !present[id] {
+			d.begin(id, now).left = true
+		}
+	}
+	d.present = present
+	for id, l := range d.leaving {
+		g := groups[id.Group]
+		if g == nil || l.left && now.Sub(l.since) > forgetAfter {
+			delete(d.leaving, id)
+			continue
+		}
+		l.delay, l.terminate = g.DeregistrationDelay, g.TerminateOnDeregistration
+	}
+}
+
+// begin finds a target that is leaving already, or begins its delay.
+func (d *drains) begin(id dataplane.TargetID, now time.Time) *leaving {
+	l := d.leaving[id]
+	if l == nil {
+		l = &leaving{since: now}
+		d.leaving[id] = l
+	}
+	return l
+}
+
+// ended are the targets whose connections are to end, and when the next one joins them, if one does.
+func (d *drains) ended(now time.Time) (ids map[dataplane.TargetID]bool, next time.Time) {
+	ids = map[dataplane.TargetID]bool{}
+	for id, l := range d.leaving {
+		if !l.terminate {
+			continue
+		}
+		if end := l.since.Add(l.delay); !now.Before(end) {
+			ids[id] = true
+		} else if next.IsZero() || end.Before(next) {
+			next = end
+		}
+	}
+	return ids, next
+}

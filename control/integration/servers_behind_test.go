@@ -1,0 +1,41 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package integration
+
+import "testing"
+
+// TestServersBehindEndpoint sends thousands of connections to servers that read the PROXY protocol header, while the
+// wires on both sides lose, double and reorder segments, those with the header more than others.
+func TestServersBehindEndpoint(t *testing.T) {
+	for _, m := range modes {
+		t.Run(m.name, func(t *testing.T) {
+			behindEndpoint(t, &wires{t: t, loss: 0.015, headers: &headerLoss{}}, options{off: m.off})
+		})
+	}
+	// Here the dataplane sees super-packets, and retransmissions that are cut and merged in other ways.
+	t.Run("on, super-packets", func(t *testing.T) {
+		behindEndpoint(t, &wires{t: t, loss: 0.02, coarse: true}, options{})
+	})
+}
+
+func behindEndpoint(t *testing.T, w *wires, o options) {
+	o.services, o.wrap = proxied, w.wrap
+	b := newBed(t, o)
+	b.startServers()
+	before := b.counters()
+	b.send(crowd{
+		visits: load(90, 900, 3000), atOnce: 128,
+		ports: []uint16{nginxPort, haproxyPort, goPort}, largest: 100_000, seed: 1,
+	})
+	b.quiet()
+	b.unmoved(before, corrupt...)
+	b.unmoved(before, "TcpExtBeyondWindow")
+	// A SYN-ACK that comes again, because the ACK was lost, is an error to Linux; there are no others.
+	for side := range before {
+		if errs, again := b.counters()[side]["TcpInErrs"], b.counters()[side]["TcpExtTCPSYNChallenge"]; errs != again {
+			t.Errorf("TcpInErrs is %d, of which only %d for segments with SYN", errs, again)
+		}
+	}
+	w.report()
+}
