@@ -21,7 +21,7 @@ func (w *worker) clampMSS(p *packet) bool {
 	}
 	tcp := p.tcp()
 	offered, present := tcp.MSS()
-	if p.role != RoleNode || p.flow.Flags&flow.Proxy == 0 {
+	if !p.inward() || p.flow.Flags&flow.Proxy == 0 {
 		if present && offered > MaxMSS {
 			w.setMSS(p, tcp, MaxMSS)
 		}

@@ -27,6 +27,7 @@ type compiler struct {
 	portIDs *slots
 	eniIDs  *slots
 	tgtIDs  *slots
+	scopes  *slots
 
 	ended  map[TargetID]bool   // of those asked for, the targets that are draining
 	open   map[string]flow.Ref // ports by ID
@@ -35,6 +36,9 @@ type compiler struct {
 	lbs    map[string]*vpc.LoadBalancer
 	nodes  map[[2]string]string // (load balancer, zone) -> identity of the node's ENI
 	enis   []newENI
+
+	gatewayGroups map[string]bool              // groups of gateway load balancers, whose failed targets are judged by flow
+	listeners     map[[2]string][]viewListener // by (load balancer, zone), shared by its endpoints
 }
 
 // compilerInput is everything a view depends on.
@@ -47,22 +51,25 @@ type compilerInput struct {
 	portIDs *slots
 	eniIDs  *slots
 	tgtIDs  *slots
+	scopes  *slots
 	workers int
 	now     time.Duration
 }
 
 // newENI is an ENI on its way into the view.
 type newENI struct {
-	id   string // identity
-	node string // identity of the node it leads to, "" for a node
-	eni  viewENI
-	at   vpc.ENI
+	id    string // identity
+	node  string // identity of the node it leads to, "" for a node
+	scope string // identity of the scope of its flows, for a GWLB endpoint
+	eni   viewENI
+	at    vpc.ENI
 }
 
 func compile(in compilerInput) (*compiler, error) {
 	st := in.state
 	c := &compiler{in: in, v: &view{revision: st.Revision, key: st.HashKey, pools: map[poolID]*pool{}},
-		ended: map[TargetID]bool{}, open: map[string]flow.Ref{}, defs: map[string]*vpc.Port{}, groups: map[string]*vpc.TargetGroup{}, lbs: map[string]*vpc.LoadBalancer{}, nodes: map[[2]string]string{}}
+		ended: map[TargetID]bool{}, open: map[string]flow.Ref{}, defs: map[string]*vpc.Port{}, groups: map[string]*vpc.TargetGroup{}, lbs: map[string]*vpc.LoadBalancer{}, nodes: map[[2]string]string{},
+		listeners: map[[2]string][]viewListener{}, gatewayGroups: map[string]bool{}}
 	for i := range st.Ports {
 		c.defs[st.Ports[i].ID] = &st.Ports[i]
 	}
@@ -70,9 +77,13 @@ func compile(in compilerInput) (*compiler, error) {
 		c.groups[st.TargetGroups[i].ID] = &st.TargetGroups[i]
 	}
 	for i := range st.LoadBalancers {
-		c.lbs[st.LoadBalancers[i].ID] = &st.LoadBalancers[i]
+		lb := &st.LoadBalancers[i]
+		c.lbs[lb.ID] = lb
+		for _, l := range lb.Listeners {
+			c.gatewayGroups[l.TargetGroup] = lb.Type == vpc.Gateway
+		}
 	}
-	for _, step := range []func() error{c.compilePorts, c.compileTargets, c.listENIs, c.placeENIs} {
+	for _, step := range []func() error{c.compilePorts, c.compileTargets, c.listENIs, c.placeScopes, c.placeENIs} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -104,7 +115,7 @@ func (c *compiler) compilePorts() (err error) {
 			return fmt.Errorf("port %s has %d queues for %d workers: open it with a queue for each", id, q, c.in.workers)
 		}
 		c.open[id] = r
-		c.v.ports[r.Slot] = viewPort{gen: r.Gen, id: id, port: c.in.ports[id]}
+		c.v.ports[r.Slot] = viewPort{gen: r.Gen, id: id, port: c.in.ports[id], gateway: -1}
 	}
 	return nil
 }
@@ -127,31 +138,54 @@ func (c *compiler) listENIs() error {
 		for _, n := range lb.Nodes {
 			id := strings.Join([]string{"node", lb.ID, lb.VPC, n.Zone, n.Address.String()}, "|")
 			c.nodes[[2]string{lb.ID, n.Zone}] = id
-			c.enis = append(c.enis, newENI{id: id, at: n, eni: viewENI{role: RoleNode, owner: lb.ID, vpc: lb.VPC, zone: n.Zone}})
+			role := RoleNode
+			if lb.Type == vpc.Gateway {
+				role = RoleGatewayNode
+			}
+			c.enis = append(c.enis, newENI{id: id, at: n, eni: viewENI{role: role, owner: lb.ID, vpc: lb.VPC, zone: n.Zone}})
 		}
 	}
 	services := map[string]*vpc.EndpointService{}
 	for i := range st.Services {
 		services[st.Services[i].ID] = &st.Services[i]
 	}
-	shared := map[[2]string][]viewListener{}
 	for i := range st.Endpoints {
 		ep := &st.Endpoints[i]
 		for _, n := range ep.ENIs {
-			lb := c.pickLoadBalancer(services[ep.Service], ep.ID, n.Zone)
-			if lb == nil {
-				return fmt.Errorf("endpoint %s: its service has no load balancer node in zone %s", ep.ID, n.Zone)
+			if err := c.listEndpoint(ep, services[ep.Service], n); err != nil {
+				return err
 			}
-			key := [2]string{lb.ID, n.Zone}
-			if shared[key] == nil {
-				shared[key] = c.compileListeners(lb, n.Zone)
-			}
-			id := strings.Join([]string{"endpoint", ep.ID, ep.VPC, n.Zone, n.Address.String()}, "|")
-			c.enis = append(c.enis, newENI{id: id, node: c.nodes[key], at: n, eni: viewENI{role: RoleEndpoint, owner: ep.ID,
-				vpc: ep.VPC, zone: n.Zone, listeners: shared[key]}})
 		}
 	}
 	return c.listProbes()
+}
+
+// listEndpoint adds the ENI of an endpoint in one zone.
+func (c *compiler) listEndpoint(ep *vpc.Endpoint, service *vpc.EndpointService, at vpc.ENI) error {
+	chosen := ep.ID
+	n := newENI{id: strings.Join([]string{"endpoint", ep.ID, ep.VPC, at.Zone, at.Address.String()}, "|"), at: at,
+		eni: viewENI{role: RoleEndpoint, owner: ep.ID, vpc: ep.VPC, zone: at.Zone}}
+	if ep.Type == vpc.GatewayLoadBalancer {
+		n.eni.role = RoleGatewayEndpoint
+		n.scope = strings.Join([]string{ep.Service, at.Zone, ep.VPC}, "|")
+		chosen = n.scope // endpoints that share flows share the load balancer
+	}
+	lb := c.pickLoadBalancer(service, chosen, at.Zone)
+	if lb == nil {
+		return fmt.Errorf("endpoint %s: its service has no load balancer node in zone %s", ep.ID, at.Zone)
+	}
+	key := [2]string{lb.ID, at.Zone}
+	n.node = c.nodes[key]
+	if ep.Type == vpc.GatewayLoadBalancer {
+		n.eni.gateway = c.compileGateway(ep, lb, at.Zone)
+	} else {
+		if c.listeners[key] == nil {
+			c.listeners[key] = c.compileListeners(lb, at.Zone)
+		}
+		n.eni.listeners = c.listeners[key]
+	}
+	c.enis = append(c.enis, n)
+	return nil
 }
 
 // pickLoadBalancer chooses the load balancer that serves an endpoint in a zone: one of those of the service with a
@@ -202,7 +236,7 @@ func (c *compiler) placeENI(n *newENI) error {
 	ref := c.eniIDs.ref(n.id)
 	e := n.eni
 	e.gen, e.addr = ref.Gen, n.at.Address.As16()
-	if e.role == RoleNode {
+	if n.node == "" {
 		e.node, e.egress = ref, c.egress(n.at)
 	} else {
 		e.node = c.eniIDs.ref(n.node)
@@ -216,6 +250,9 @@ func (c *compiler) placeENI(n *newENI) error {
 		e.ports = append(e.ports, r.Slot)
 		if !c.v.addrs.add(r.Slot, e.addr, ref.Slot) {
 			return fmt.Errorf("address %v belongs to two ENIs on port %s", n.at.Address, c.v.ports[r.Slot].id)
+		}
+		if err := c.placeNextHop(e.role, r, ref.Slot); err != nil {
+			return err
 		}
 	}
 	c.v.known[e.addr] = true

@@ -72,11 +72,12 @@ func (c *compiler) placeTarget(g *vpc.TargetGroup, id TargetID, zone string, dra
 	ref := c.tgtIDs.ref(id.identity())
 	t := viewTarget{gen: ref.Gen, id: id, zone: zone, addr: id.Address.Addr().As16(), port: id.Address.Port(),
 		draining: draining, health: c.in.health[id], proxy: g.ProxyProtocol}
+	terminates := g.TerminateOnUnhealthy || c.gatewayGroups[g.ID]
 	switch {
 	case draining && c.in.ended[id]:
 		t.deny = TargetDeregistered
 		c.ended[id] = true
-	case t.health == Unhealthy && g.TerminateOnUnhealthy && !failOpen:
+	case t.health == Unhealthy && terminates && !failOpen:
 		t.deny = TargetUnhealthy
 	}
 	if prev := c.in.prev; int(ref.Slot) < len(prev.targets) && prev.targets[ref.Slot].gen == ref.Gen {

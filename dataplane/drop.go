@@ -43,6 +43,23 @@ const (
 	// clampMSS and announce
 	MSSTooSmall
 	OutOfBuffers
+	// inspectable and stick
+	NextHopOnly
+	NotForwardable
+	FragmentOrphan
+	NotInspected
+	InspectionExpired
+	// unwrap, decapsulate and recognise
+	NotGeneve
+	OuterChecksum
+	GeneveTruncated
+	GeneveVersion
+	GeneveLayout
+	GeneveProtocol
+	WrongCookie
+	WrongEndpoint
+	WrongTarget
+	WrongInner
 	// send
 	PortRefused
 	// owner
@@ -71,6 +88,21 @@ var reasons = [NumReasons]struct{ symbol, sentence string }{
 	ICMPUnrelated:      {"icmp-unrelated", "An ICMP error that quotes no connection of this ENI, or comes from the client's side."},
 	ICMPFragNeeded:     {"icmp-frag-needed", "An ICMP message about a smaller MTU; an endpoint never reports one."},
 	ICMPBadChecksum:    {"icmp-bad-checksum", "An ICMP error whose checksum, or that of the header it quotes, is wrong."},
+	NextHopOnly:        {"next-hop-only", "Addressed to a GWLB endpoint itself, which is a next hop and answers nothing."},
+	NotForwardable:     {"not-forwardable", "A link-local or multicast packet; GWLB endpoints carry what a route table routes."},
+	FragmentOrphan:     {"fragment-orphan", "A later fragment whose first fragment has not come, or came too long ago."},
+	NotInspected:       {"not-inspected", "A TCP segment, not a SYN, of no flow that appliances have seen begin; silent by default."},
+	InspectionExpired:  {"inspection-expired", "A TCP segment of a flow that had been idle for too long; silent by default."},
+	NotGeneve:          {"not-geneve", "Addressed to a GWLB node, but not GENEVE over UDP port 6081 and no answer to a health check."},
+	OuterChecksum:      {"outer-checksum", "The UDP checksum outside is neither zero nor right."},
+	GeneveTruncated:    {"geneve-truncated", "Ends before the inner packet does."},
+	GeneveVersion:      {"geneve-version", "Not version 0 of GENEVE."},
+	GeneveLayout:       {"geneve-layout", "Flags, VNI or options are not as they were sent: the three of class 0x0108, in order."},
+	GeneveProtocol:     {"geneve-protocol", "The inner packet is not the IPv4 or IPv6 packet that the header announces."},
+	WrongCookie:        {"wrong-cookie", "The flow cookie names no flow that lives."},
+	WrongEndpoint:      {"wrong-endpoint", "The endpoint id is none of the flow's."},
+	WrongTarget:        {"wrong-target", "Comes from an address that is not the flow's appliance, nor the one before it."},
+	WrongInner:         {"wrong-inner", "The inner packet does not belong to the flow, nor is it an error that quotes it."},
 	BadFlags:           {"bad-flags", "A combination of TCP flags that no connection uses."},
 	BadOption:          {"bad-option", "A SYN with TCP MD5 or TCP-AO, which cannot survive address translation."},
 	NoFlow:             {"no-flow", "A TCP segment of no known connection; answered with RST."},

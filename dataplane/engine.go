@@ -53,6 +53,7 @@ type Engine struct {
 	portIDs *slots
 	eniIDs  *slots
 	tgtIDs  *slots
+	scopes  *slots
 }
 
 // New makes an engine with an empty view.
@@ -71,7 +72,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg.Clock = func() time.Duration { return time.Since(start) }
 	}
 	e := &Engine{cfg: cfg, health: map[TargetID]Health{}, ended: map[TargetID]bool{},
-		portIDs: &slots{}, eniIDs: &slots{}, tgtIDs: &slots{}}
+		portIDs: &slots{}, eniIDs: &slots{}, tgtIDs: &slots{}, scopes: &slots{}}
 	e.view.Store(&view{addrs: newAddrTable(0)})
 	for i := range cfg.Workers {
 		e.workers = append(e.workers, newWorker(e, i))
@@ -96,7 +97,7 @@ func (e *Engine) Apply(st *vpc.State, ports map[string]port.Port) error {
 	// Only now is the key known. A table is made once: a second one would not be given untouched memory.
 	e.keyed.Do(func() {
 		key := flow.NewHashKey(st.HashKey)
-		_ = e.do(ctx, func(w *worker) { w.flows = flow.NewTable(e.cfg.MaxFlows/len(e.workers), key) })
+		_ = e.do(ctx, func(w *worker) { w.makeTables(e.cfg.MaxFlows/len(e.workers), key) })
 	})
 	e.mu.Lock()
 	err := e.publish(st, maps.Clone(ports), e.health, e.ended)
@@ -117,12 +118,12 @@ func (w *worker) settle() {
 // publish compiles and swaps the view. The caller holds mu.
 func (e *Engine) publish(st *vpc.State, ports map[string]port.Port, health map[TargetID]Health, ended map[TargetID]bool) error {
 	c, err := compile(compilerInput{state: st, ports: ports, health: health, ended: ended, prev: e.view.Load(),
-		portIDs: e.portIDs, eniIDs: e.eniIDs, tgtIDs: e.tgtIDs, workers: len(e.workers), now: e.cfg.Clock()})
+		portIDs: e.portIDs, eniIDs: e.eniIDs, tgtIDs: e.tgtIDs, scopes: e.scopes, workers: len(e.workers), now: e.cfg.Clock()})
 	if err != nil {
 		return fmt.Errorf("compile state of revision %d: %w", st.Revision, err)
 	}
 	e.state, e.ports, e.health, e.ended = st, ports, health, c.ended
-	e.portIDs, e.eniIDs, e.tgtIDs = c.portIDs, c.eniIDs, c.tgtIDs
+	e.portIDs, e.eniIDs, e.tgtIDs, e.scopes = c.portIDs, c.eniIDs, c.tgtIDs, c.scopes
 	e.view.Store(c.v)
 	e.wakeAll()
 	return nil

@@ -39,15 +39,17 @@ func lifetime(e *flow.Entry) uint32 {
 	return openingTime
 }
 
-// expire visits the share of the table that the time since the last visit asks for, and closes what has lapsed.
+// expire visits the share of the tables that the time since the last visit asks for, and closes what has lapsed.
 func (w *worker) expire() {
-	due := uint64(w.flows.HighWater()) * uint64(flow.Elapsed(w.now, w.swept)) / sweepPeriod
+	entries := uint64(w.flows.HighWater() + w.inspections.HighWater())
+	due := entries * uint64(flow.Elapsed(w.now, w.swept)) / sweepPeriod
 	if due == 0 {
 		return
 	}
 	w.swept = w.now
 	n := int(min(due, sweepMost))
 	w.flows.Sweep(n, w.visit)
+	w.inspections.Sweep(n, w.visitInspection)
 	w.leases.Sweep(n, w.now)
 }
 
@@ -55,5 +57,13 @@ func (w *worker) expire() {
 func (w *worker) reap(h uint32, e *flow.Entry) {
 	if w.lapsed(e) {
 		w.closeFlow(h)
+	}
+}
+
+// reapInspection is reap for a flow of a GWLB endpoint.
+func (w *worker) reapInspection(h flow.Handle, e *flow.StickyEntry) {
+	if w.lapsedInspection(e) || w.deserted(e) {
+		w.total.live[totalExpired]++
+		w.endInspection(h)
 	}
 }

@@ -12,11 +12,14 @@ import "github.com/isthmus-net/isthmus/dataplane/port"
 // Drops: TooBig, whether or not DF is set; no ICMP answers.
 // See: AWS PrivateLink guide, "Interface endpoint properties and limitations".
 func (w *worker) fits(p *packet) bool {
-	n := p.buf.Len()
+	n, limit := p.buf.Len(), EndpointMTU
 	if p.buf.GSOType != port.GSONone {
-		n = min(n, int(p.body)+int(p.buf.GSOSize))
+		n = min(n, int(p.buf.HdrLen)+int(p.buf.GSOSize))
 	}
-	if n > EndpointMTU {
+	if p.role == RoleGatewayEndpoint {
+		limit = w.view.enis[p.key.ENI].gateway.mtu
+	}
+	if n > limit {
 		return w.drop(p, TooBig)
 	}
 	return true

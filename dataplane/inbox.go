@@ -6,6 +6,7 @@ package dataplane
 import (
 	"sync/atomic"
 
+	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/dataplane/port"
 )
 
@@ -25,6 +26,9 @@ type stray struct {
 	buf *port.Buffer
 	in  uint16
 	gen uint16 // of the port in, since the owner may already run another view
+	// joined says that this is a later fragment, and first what its first one said.
+	joined bool
+	first  flow.FirstFragment
 }
 
 func newInbox() *inbox {
@@ -36,14 +40,15 @@ func newInbox() *inbox {
 }
 
 // put copies a packet into the inbox and says whether it had room.
-func (b *inbox) put(buf *port.Buffer, in, gen uint16) bool {
+func (b *inbox) put(p *packet, gen uint16) bool {
 	t := b.tail.Load()
 	if t-b.head.Load() == inboxSize {
 		return false
 	}
 	s := &b.ring[t%inboxSize]
-	s.buf.CopyFrom(buf)
-	s.in, s.gen = in, gen
+	s.buf.CopyFrom(p.buf)
+	s.in, s.gen, s.joined = p.in, gen, p.joined
+	s.first = flow.FirstFragment{SrcPort: p.key.RemotePort, DstPort: p.key.LocalPort, Proto: p.proto}
 	b.tail.Store(t + 1)
 	return true
 }
@@ -63,7 +68,7 @@ func (b *inbox) take(n uint32) { b.head.Store(b.head.Load() + n) }
 // handOver gives a stray to its owner.
 func (w *worker) handOver(p *packet, owner int) {
 	w.total.live[totalStrays]++
-	if !w.engine.inboxes[w.id][owner].put(p.buf, p.in, w.view.ports[p.in].gen) {
+	if !w.engine.inboxes[w.id][owner].put(p, w.view.ports[p.in].gen) {
 		w.drop(p, InboxFull)
 		return
 	}
@@ -94,6 +99,9 @@ func (w *worker) carryStrays() (any bool) {
 			if !w.view.hasPort(refOf(s.in, s.gen)) { // its port has gone meanwhile, and its ENI with it
 				w.total.live[totalDrops+int(NoENI)]++
 			} else if w.parse(p, s.buf, s.in) {
+				if s.joined {
+					w.setPorts(p, s.first)
+				}
 				w.carry(p)
 			}
 		}

@@ -16,7 +16,11 @@ import (
 type packet struct {
 	buf  *port.Buffer
 	flow *flow.Entry // set by track
-	key  flow.Key
+	key  flow.Key    // toward an appliance only its ENI and ports count
+
+	inspected *flow.StickyEntry // set by stick and recognise
+	sticky    *flow.StickyKey   // the place in the worker's keys that goes with this one in its batch
+
 	hash uint64
 	// seq and ack are the TCP numbers as received. For an ICMP error seq is the quoted one.
 	seq, ack uint32
@@ -26,10 +30,13 @@ type packet struct {
 	l4       uint16 // offset of the transport header; of the ICMP header for ICMP
 	quote    uint16 // offset of the IPv4 header an ICMP error quotes, 0 where there is none
 	body     uint16 // offset of the TCP payload
-	role     Role   // of the ENI it is addressed to
+	role     Role   // of the ENI it is addressed to, or routed through
 	proto    uint8
 	tcpFlags uint8
 	fragment bool
+	later    bool // a fragment other than the first
+	joined   bool // a later fragment whose ports are known
+	reverse  bool // goes from B to A of its sticky key
 	reason   Reason
 }
 
@@ -43,6 +50,9 @@ func (p *packet) tcp() wire.TCP { return wire.TCP(p.buf.Bytes()[p.l4:]) }
 // full says that the TCP checksum is complete, so that every edit must be patched into it. Otherwise it is the sum of
 // the pseudo-header alone, and only a change of that matters.
 func (p *packet) full() bool { return p.buf.Flags&port.NeedsCsum == 0 }
+
+// inward says that the packet comes from a target, on its way to a client.
+func (p *packet) inward() bool { return p.role == RoleNode || p.role == RoleGatewayNode }
 
 // opens says that the packet is a SYN that asks for a new connection.
 func (p *packet) opens() bool {

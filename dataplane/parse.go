@@ -21,10 +21,15 @@ func unmapped(a [16]byte) [4]byte { return [4]byte(a[12:]) }
 //
 // Expects: buf and in.
 // Does: finds the headers, the ENI the packet is addressed to, the flow key, its hash and its owner's part of it.
-// Drops: NotIPv4, Malformed.
+// Drops: NotIPv4, Malformed, NextHopOnly, NotForwardable.
 // See: RFC 791, RFC 9293 section 3.1, RFC 792.
 func (w *worker) parse(p *packet, buf *port.Buffer, in uint16) bool {
-	*p = packet{buf: buf, in: in}
+	*p = packet{buf: buf, in: in, sticky: p.sticky}
+	if w.view.ports[in].transit {
+		if eni := w.nextHop(p); eni >= 0 {
+			return w.parseTransit(p, uint16(eni))
+		}
+	}
 	b := buf.Bytes()
 	if len(b) == 0 || b[0]>>4 != 4 {
 		return w.drop(p, NotIPv4)
@@ -41,6 +46,9 @@ func (w *worker) parse(p *packet, buf *port.Buffer, in uint16) bool {
 	slot := w.view.addrs.find(in, mapped(ip.Dst()))
 	if slot >= 0 {
 		p.key.ENI, p.role = uint16(slot), w.view.enis[slot].role
+	}
+	if p.role == RoleGatewayEndpoint {
+		return w.drop(p, NextHopOnly)
 	}
 	if p.fragment {
 		return true

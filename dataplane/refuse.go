@@ -21,11 +21,18 @@ func (w *worker) refuse(p *packet, why Reason) bool {
 		return false
 	}
 	buf.Reset()
-	wire.PutReset(buf.SetLen(wire.ResetLen), p.ip(), p.tcp(), int(p.payload))
+	tcp := p.tcp()
+	payload := max(0, len(tcp)-tcp.HeaderLen())
+	n := wire.ResetLen
+	if b := p.buf.Bytes(); b[0]>>4 == 6 {
+		n = wire.PutReset6(buf.SetLen(wire.Reset6Len), wire.IPv6(b), tcp, payload)
+	} else {
+		wire.PutReset(buf.SetLen(n), p.ip(), tcp, payload)
+	}
 	w.enqueue(p.in, buf)
 	w.total.live[totalOwnResets]++
 	c := w.count(w.view.enis[p.key.ENI].counters[w.id])
 	c.live[eniPacketsOut]++
-	c.live[eniBytesOut] += wire.ResetLen
+	c.live[eniBytesOut] += uint64(n)
 	return false
 }

@@ -3,6 +3,8 @@
 
 package dataplane
 
+import "github.com/isthmus-net/isthmus/pkg/wire"
+
 // carry takes a parsed packet along the route of the ENI it is addressed to, and says whether it was sent.
 func (w *worker) carry(p *packet) bool {
 	switch p.role {
@@ -10,6 +12,13 @@ func (w *worker) carry(p *packet) bool {
 		return w.toService(p)
 	case RoleNode:
 		return w.fromService(p)
+	case RoleGatewayEndpoint:
+		return w.toAppliance(p)
+	case RoleGatewayNode:
+		if p.proto == wire.ProtoTCP || p.proto == wire.ProtoICMP {
+			return w.fromService(p) // what a health check is answered with
+		}
+		return w.fromAppliance(p)
 	}
 	return w.unmatched(p)
 }
@@ -36,4 +45,24 @@ func (w *worker) fromService(p *packet) bool {
 		w.unannounce(p) && // acknowledgements shifted back over the PROXY header
 		w.translateReply(p) && // source becomes the endpoint, destination the client
 		w.send(p) // onto the vector of the client's port
+}
+
+// toAppliance: source -> GWLB endpoint -> GWLB node -> appliance.
+func (w *worker) toAppliance(p *packet) bool {
+	return w.fits(p) && // the inner packet: at most 8500 bytes
+		w.stick(p) && // find the flow, or begin it: pick an appliance, give it a cookie
+		w.encapsulate(p) // GENEVE around each segment, onto the vector of the appliance's port
+}
+
+// fromAppliance: appliance -> GWLB node -> GWLB endpoint -> where the endpoint's subnet routes it.
+func (w *worker) fromAppliance(p *packet) bool {
+	return w.match(p) && // the source can be an appliance
+		w.unwrap(p) // each datagram of a super-packet, by fromInside
+}
+
+// fromInside goes on with one datagram of fromAppliance.
+func (w *worker) fromInside(in *inner) bool {
+	return w.decapsulate(in) && // the header as it was sent, the flow its cookie names
+		w.recognise(in) && // the appliance, endpoint and inner packet are the flow's
+		w.deliver(in) // onto the vector of the endpoint's port, merged with its neighbours
 }

@@ -14,7 +14,7 @@ import "github.com/isthmus-net/isthmus/dataplane/port"
 func (w *worker) send(p *packet) bool {
 	e, n := p.flow, uint64(p.buf.Len())
 	out, from := e.TargetSide, e.Node.Slot
-	if p.role == RoleNode {
+	if p.inward() {
 		out, from = e.ClientSide, e.Endpoint.Slot
 	}
 	w.enqueue(out.Slot, p.buf)
@@ -22,7 +22,7 @@ func (w *worker) send(p *packet) bool {
 	c.live[eniPacketsOut]++
 	c.live[eniBytesOut] += n
 	c = w.count(w.view.targets[e.TargetRef.Slot].counters[w.id])
-	if p.role == RoleNode {
+	if p.inward() {
 		e.BytesIn += n
 		c.live[targetPacketsIn]++
 		c.live[targetBytesIn] += n
@@ -44,6 +44,7 @@ func (w *worker) enqueue(slot uint16, buf *port.Buffer) {
 
 // transmit hands every vector to its port. After it, all buffers are the worker's again.
 func (w *worker) transmit() {
+	w.finishRuns()
 	for _, slot := range w.outDirty {
 		vec := w.out[slot]
 		if refused := len(vec) - w.view.ports[slot].port.Send(w.id, vec); refused > 0 {
@@ -53,6 +54,7 @@ func (w *worker) transmit() {
 	}
 	w.outDirty = w.outDirty[:0]
 	w.spares = 0
+	w.arena.reset()
 }
 
 // spare lends a buffer for a packet of the worker's own, until the end of the batch. Nil, which the caller counts, means

@@ -20,14 +20,18 @@ type Role uint8
 
 // Roles of ENIs.
 const (
-	RoleNone     Role = iota
-	RoleEndpoint      // interface endpoint, consumer side
-	RoleNode          // load balancer node, provider side
-	RoleProbe         // health checker's way to one target
+	RoleNone            Role = iota
+	RoleEndpoint             // interface endpoint, consumer side
+	RoleNode                 // load balancer node, provider side
+	RoleProbe                // health checker's way to one target
+	RoleGatewayEndpoint      // GWLB endpoint, a next hop in the consumer's VPC
+	RoleGatewayNode          // GWLB node, the outer source of GENEVE
 )
 
 // String is the role's name in metrics and output.
-func (r Role) String() string { return [...]string{"none", "endpoint", "node", "probe"}[r] }
+func (r Role) String() string {
+	return [...]string{"none", "endpoint", "node", "probe", "gateway-endpoint", "gateway-node"}[r]
+}
 
 // ENIStats are the counters of one ENI. They start at 0 when the ENI appears and are lost when it goes.
 type ENIStats struct {

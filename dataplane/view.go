@@ -31,6 +31,9 @@ type viewPort struct {
 	gen  uint16
 	id   string
 	port port.Port
+	// gateway is the GWLB endpoint that takes whatever arrives here for no ENI's address, or -1.
+	gateway int32
+	transit bool // some GWLB endpoint is a next hop here
 }
 
 type viewENI struct {
@@ -49,6 +52,7 @@ type viewENI struct {
 	listeners   []viewListener // endpoint: sorted by port
 	egress      []egress       // node: longest prefix first
 	probeTarget int            // probe: slot
+	gateway     *viewGateway   // GWLB endpoint
 	counters    []*block       // by worker
 }
 

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	batchSize  = 64 // packets of one port carried at a time
-	spareSize  = 64 // packets of its own a worker can make in one batch
+	batchSize  = 64  // packets of one port carried at a time
+	spareSize  = 256 // packets of its own a worker can make in one batch
 	maxWorkers = 64
 )
 
@@ -26,19 +26,25 @@ type worker struct {
 	view   *view
 	now    uint32 // engine time of the turn in milliseconds, modulo 2^32
 
-	flows   *flow.Table // of one flow until the first state is applied
-	leases  *flow.Ports
-	swept   uint32 // when expiry last visited entries
-	visit   func(flow.Handle, *flow.Entry)
-	pending []early // PROXY headers that wait for their acknowledgement
-	after   []early // PROXY headers to send behind this batch
+	flows           *flow.Table       // of one flow until the first state is applied
+	inspections     *flow.StickyTable // flows of GWLB endpoints; likewise
+	fragments       *flow.Fragments
+	leases          *flow.Ports
+	swept           uint32 // when expiry last visited entries
+	visit           func(flow.Handle, *flow.Entry)
+	visitInspection func(flow.Handle, *flow.StickyEntry)
+	pending         []early // PROXY headers that wait for their acknowledgement
+	after           []early // PROXY headers to send behind this batch
 
 	bufs      [batchSize]*port.Buffer
 	batch     [batchSize]packet
+	keys      [batchSize]flow.StickyKey // of the packets in batch
 	spareBufs [spareSize]*port.Buffer
 	spares    int
 	out       [][]*port.Buffer // by port slot
 	outDirty  []uint16
+	runs      []run // super-packets in the making on the vectors
+	arena     arena
 
 	total *block
 	dirty []*block
@@ -55,7 +61,7 @@ type worker struct {
 
 func newWorker(e *Engine, id int) *worker {
 	w := &worker{id: id, engine: e, view: &view{}, total: newBlock(totalCounters),
-		flows: flow.NewTable(1, flow.HashKey{}), leases: flow.NewPorts(id, e.cfg.Workers),
+		leases: flow.NewPorts(id, e.cfg.Workers), runs: make([]run, 0, runsMost), arena: arena{mem: make([]byte, arenaSize)},
 		pending: make([]early, 0, earlyPending), after: make([]early, 0, batchSize)}
 	for i := range w.bufs {
 		w.bufs[i] = port.NewBuffer()
@@ -63,8 +69,19 @@ func newWorker(e *Engine, id int) *worker {
 	for i := range w.spareBufs {
 		w.spareBufs[i] = port.NewBuffer()
 	}
-	w.visit = w.reap
+	for i := range w.batch {
+		w.batch[i].sticky = &w.keys[i]
+	}
+	w.makeTables(1, flow.HashKey{})
+	w.visit, w.visitInspection = w.reap, w.reapInspection
 	return w
+}
+
+// makeTables gives the worker empty flow tables for at most limit flows each.
+func (w *worker) makeTables(limit int, key flow.HashKey) {
+	w.flows = flow.NewTable(limit, key)
+	w.inspections = flow.NewSticky(min(limit, flow.MaxStickyFlows), key, w.id)
+	w.fragments = flow.NewFragments(fragmentLimit, key)
 }
 
 // turn serves the ports that are ready, and says whether there was anything to do.
@@ -179,7 +196,7 @@ func (w *worker) unwatch(slot uint16) {
 // patience is how long the worker may sleep when nothing arrives.
 func (w *worker) patience() time.Duration {
 	wait := 10 * time.Second
-	if w.flows.Len() > 0 {
+	if w.flows.Len()+w.inspections.Len() > 0 {
 		wait = time.Second
 	}
 	for i := range w.pending {

@@ -61,59 +61,72 @@ func (s *Segmenter) Next(dst *Buffer) bool {
 		Complete(dst)
 		return true
 	}
-	p := s.src.Bytes()
-	size := min(s.gso, len(p)-s.hdr-s.done)
-	if size <= 0 {
+	payload, ok := s.Cut()
+	if !ok {
 		return false
 	}
-	last := s.hdr+s.done+size == len(p)
 	dst.Reset()
-	q := dst.SetLen(s.hdr + size)
-	copy(q, p[:s.hdr])
-	copy(q[s.hdr:], p[s.hdr+s.done:])
-	s.finish(q, last)
-	s.done += size
-	s.index++
+	q := dst.SetLen(s.hdr + len(payload))
+	copy(q[s.hdr:], payload)
+	s.PutHeaders(q[:s.hdr], payload)
 	return true
 }
 
-// finish rewrites the copied headers of segment q.
-func (s *Segmenter) finish(q []byte, last bool) {
-	l4 := int(s.src.CsumStart)
+// Cut returns the payload of the next segment of a super-packet, where it lies in src. It is false when there is none
+// left. For who wants a segment in two parts: PutHeaders makes the other one.
+func (s *Segmenter) Cut() (payload []byte, ok bool) {
+	p := s.src.Bytes()
+	size := min(s.gso, len(p)-s.hdr-s.done)
+	if size <= 0 {
+		return nil, false
+	}
+	payload = p[s.hdr+s.done : s.hdr+s.done+size]
+	s.done += size
+	s.index++
+	return payload, true
+}
+
+// PutHeaders writes to dst, HdrLen bytes long, the IP and transport headers of the segment whose payload Cut returned last,
+// or a copy of it.
+func (s *Segmenter) PutHeaders(dst, payload []byte) {
+	src := s.src.Bytes()
+	copy(dst, src[:s.hdr])
+	l4, total := int(s.src.CsumStart), s.hdr+len(payload)
 	var pseudo uint32
 	proto := uint8(wire.ProtoTCP)
 	if s.src.GSOType == GSOUDP {
 		proto = wire.ProtoUDP
 	}
-	if q[0]>>4 == 4 {
-		ip := wire.IPv4(q)
-		ip.SetTotalLen(len(q))
-		ip.SetID(ip.ID() + uint16(s.index))
+	if dst[0]>>4 == 4 {
+		ip := wire.IPv4(dst)
+		ip.SetTotalLen(total)
+		ip.SetID(ip.ID() + uint16(s.index-1))
 		ip.SetChecksum(ip.CalcChecksum())
-		pseudo = wire.PseudoSum4(ip.Src(), ip.Dst(), proto, uint16(len(q)-l4))
+		pseudo = wire.PseudoSum4(ip.Src(), ip.Dst(), proto, uint16(total-l4))
 	} else {
-		binary.BigEndian.PutUint16(q[ipv6PayloadLen:], uint16(len(q)-ipv6Len))
-		pseudo = wire.Sum(q[ipv6Src:ipv6Dst+16], uint32(proto)+uint32(len(q)-l4))
+		binary.BigEndian.PutUint16(dst[ipv6PayloadLen:], uint16(total-ipv6Len))
+		pseudo = wire.Sum(dst[ipv6Src:ipv6Dst+16], uint32(proto)+uint32(total-l4))
 	}
+	sum := wire.Sum(payload, pseudo)
 	if proto == wire.ProtoUDP {
-		u := wire.UDP(q[l4:])
-		u.SetLength(uint16(len(u)))
+		u := wire.UDP(dst[l4:])
+		u.SetLength(uint16(total - l4))
 		u.SetChecksum(0)
-		putChecksum(u[udpCsumOffset:], wire.Checksum(u, pseudo), true)
+		putChecksum(u[udpCsumOffset:], wire.Checksum(u, sum), true)
 		return
 	}
-	t := wire.TCP(q[l4:])
-	t.SetSeq(t.Seq() + uint32(s.done))
+	t := wire.TCP(dst[l4:])
+	t.SetSeq(t.Seq() + uint32(s.done-len(payload)))
 	flags := t.Flags()
-	if s.index > 0 {
+	if s.index > 1 {
 		flags &^= wire.TCPCwr
 	}
-	if !last {
+	if s.hdr+s.done < len(src) {
 		flags &^= wire.TCPPsh | wire.TCPFin
 	}
 	t.SetFlags(flags)
 	t.SetChecksum(0)
-	t.SetChecksum(wire.Checksum(t, pseudo))
+	t.SetChecksum(wire.Checksum(t, sum))
 }
 
 // Segments is how many plain packets b stands for: 1, or what a super-packet would be cut into.

@@ -90,10 +90,32 @@ type ENI struct {
 	Ports []string // IDs of ports
 }
 
-// LoadBalancer is a network load balancer: a node in each of its zones, and listeners.
+// LoadBalancerType says what a load balancer hands to its targets.
+type LoadBalancerType uint8
+
+// Types of load balancers.
+const (
+	Network LoadBalancerType = iota // connections, to servers
+	Gateway                         // packets in GENEVE, to appliances
+)
+
+// String is the type's name in configuration and output.
+func (t LoadBalancerType) String() string {
+	if t == Gateway {
+		return "gateway"
+	}
+	return "network"
+}
+
+// LoadBalancer is a load balancer: a node in each of its zones, and listeners. A gateway load balancer has exactly one
+// listener, with port 0, which takes all that its endpoints are handed.
 type LoadBalancer struct {
-	ID  string
-	VPC string
+	ID   string
+	VPC  string
+	Type LoadBalancerType
+	// MTU is the longest inner packet of a gateway load balancer in bytes, where it is to be less than 8500 because the
+	// network to its appliances carries less than 8568; 0 means 8500.
+	MTU int
 	// CrossZone lets the node of a zone use the targets of all zones, not only its own.
 	CrossZone bool
 	Nodes     []ENI
@@ -104,8 +126,27 @@ type LoadBalancer struct {
 type Listener struct {
 	Port        uint16
 	TargetGroup string
-	// IdleTimeout ends an established connection without traffic: 60 to 6000 s, 350 s by default.
+	// IdleTimeout ends an established connection without traffic: 60 to 6000 s, 350 s by default. On a gateway load
+	// balancer it is that of TCP flows, and can be changed for groups with five-tuple stickiness only.
 	IdleTimeout time.Duration
+	// ResetOnIdle has a gateway load balancer answer TCP segments of expired and unknown flows with RST instead of
+	// dropping them in silence (send_tcp_reset.on_idle_timeout).
+	ResetOnIdle bool
+}
+
+// Stickiness says which packets go to the same appliance.
+type Stickiness uint8
+
+// Kinds of stickiness of a gateway load balancer's target group.
+const (
+	FiveTuple  Stickiness = iota // addresses, protocol and ports; ThreeTuple for all but TCP and UDP
+	ThreeTuple                   // addresses and protocol (source_ip_dest_ip_proto)
+	TwoTuple                     // addresses (source_ip_dest_ip)
+)
+
+// String is the attribute's value as AWS spells it, with a name for its absence.
+func (s Stickiness) String() string {
+	return [...]string{"five_tuple", "source_ip_dest_ip_proto", "source_ip_dest_ip"}[s]
 }
 
 // TargetGroup is a set of targets that share how connections are handed to them.
@@ -123,7 +164,16 @@ type TargetGroup struct {
 	// TerminateOnUnhealthy answers connections of an unhealthy target with RST at their next packet, unless the group
 	// fails open. On by default.
 	TerminateOnUnhealthy bool
-	Targets              []Target
+	// Stickiness, Rebalance and the two resets are for target groups of gateway load balancers; the three Terminate fields
+	// are not.
+	Stickiness Stickiness
+	// Rebalance moves the flows of a target that has become unhealthy, or whose deregistration delay has passed, to others
+	// (target_failover); otherwise they stay with it.
+	Rebalance bool
+	// ResetOnUnhealthy and ResetOnDeregistration answer the next TCP segment of such flows with RST; they need
+	// five-tuple stickiness and exclude Rebalance.
+	ResetOnUnhealthy, ResetOnDeregistration bool
+	Targets                                 []Target
 }
 
 // Placement says where the PROXY protocol header goes.
@@ -194,9 +244,29 @@ type EndpointService struct {
 	LoadBalancers []string
 }
 
-// Endpoint is an interface endpoint: ENIs in a consumer VPC, at most one a zone, that lead to a service.
+// EndpointType is the type of an endpoint, which is that of its service's load balancers.
+type EndpointType uint8
+
+// Types of endpoints.
+const (
+	Interface           EndpointType = iota // clients connect to its addresses
+	GatewayLoadBalancer                     // routes have it as their next hop
+)
+
+// String is the type's name in configuration and output, as AWS spells it.
+func (t EndpointType) String() string {
+	if t == GatewayLoadBalancer {
+		return "GatewayLoadBalancer"
+	}
+	return "Interface"
+}
+
+// Endpoint leads from a consumer VPC to a service: ENIs, for an interface endpoint at most one a zone, for a gateway load
+// balancer endpoint exactly one. The ENI of the latter is either alone on a TUN port, and then is the next hop of all that
+// is routed into that device, or on TAP ports, and then is a next hop by its address.
 type Endpoint struct {
 	ID      string // vpce- and 17 hexadecimal digits
+	Type    EndpointType
 	Service string
 	VPC     string
 	ENIs    []ENI

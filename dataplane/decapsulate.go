@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"github.com/isthmus-net/isthmus/dataplane/flow"
+	"github.com/isthmus-net/isthmus/pkg/wire"
+)
+
+// geneveFaults are the reasons for what wire finds wrong with a GENEVE header.
+var geneveFaults = [...]Reason{wire.GeneveTruncated: GeneveTruncated, wire.GeneveVersion: GeneveVersion,
+	wire.GeneveLayout: GeneveLayout, wire.GeneveProtocol: GeneveProtocol}
+
+// decapsulate
+//
+// Expects: a datagram from an appliance.
+// Does: checks that the GENEVE header is laid out as it was sent, and finds the flow that its cookie names, on whichever
+// worker that is. What appliances change outside is not looked at: TTL, DF, identification, TOS, checksum, source port.
+// Drops: GeneveTruncated, GeneveVersion, GeneveLayout, GeneveProtocol, WrongCookie; InboxFull.
+// See: semantics of the return check in doc.go; RFC 8926 section 3.4.
+func (w *worker) decapsulate(in *inner) bool {
+	p := in.outer
+	g, why := wire.ParseGeneveAWS(in.datagram)
+	if why != wire.GeneveOK {
+		return w.drop(p, geneveFaults[why])
+	}
+	if owner := w.inspections.CookieWorker(g.Cookie); owner != w.id {
+		if owner >= len(w.engine.workers) {
+			return w.drop(p, WrongCookie)
+		}
+		return w.relay(in, owner)
+	}
+	h, ok := w.inspections.ByCookie(g.Cookie)
+	if !ok || w.lapsedInspection(w.inspections.At(h)) {
+		return w.drop(p, WrongCookie)
+	}
+	in.geneve, in.handle = g, h
+	return true
+}
+
+// recognise
+//
+// Expects: a datagram with its flow.
+// Does: checks that it comes from the flow's appliance, or the one before it, that it names an endpoint of the flow, and
+// that the inner packet is one of the flow in either direction, or an ICMP error that quotes one. Either direction's
+// header is good for both: appliances keep the newest one a flow has.
+// Drops: WrongTarget, WrongEndpoint, WrongInner, Malformed.
+// See: semantics of the return check in doc.go.
+func (w *worker) recognise(in *inner) bool {
+	p, e := in.outer, w.inspections.At(in.handle)
+	if src := mapped(p.ip().Src()); !w.isTarget(e.Target, &src) && !w.isTarget(e.Previous, &src) {
+		return w.drop(p, WrongTarget)
+	}
+	if !w.isEnd(e.Ends[0], in.geneve.Endpoint) && !w.isEnd(e.Ends[1], in.geneve.Endpoint) {
+		return w.drop(p, WrongEndpoint)
+	}
+	var ok bool
+	if in.tuple, ok = wire.ParseTuple(in.packet()); !ok {
+		return w.drop(p, Malformed)
+	}
+	in.datagram = in.datagram[:wire.GeneveAWSLen+int(in.tuple.End)]
+	if in.way, ok = wayOf(e, &in.tuple); ok {
+		return true
+	}
+	quoted, ok := wire.QuotedTuple(in.packet())
+	if !ok {
+		return w.drop(p, WrongInner)
+	}
+	// The error goes to the quoted packet's sender, who is on the side that packet came from.
+	if in.way, ok = wayOf(e, &quoted); !ok {
+		return w.drop(p, WrongInner)
+	}
+	return true
+}
+
+// isTarget says whether a target that a flow names has this address.
+func (w *worker) isTarget(r flow.Ref, addr *[16]byte) bool {
+	t := w.view.target(r)
+	return t != nil && t.addr == *addr
+}
+
+// isEnd says whether an endpoint that a flow names has this number.
+func (w *worker) isEnd(r flow.Ref, number uint64) bool {
+	return w.view.hasENI(r) && w.view.enis[r.Slot].gateway.number == number
+}
+
+// wayOf is the direction of the flow that a tuple has; false means that it is not the flow's. A later fragment shows
+// addresses alone.
+func wayOf(e *flow.StickyEntry, t *wire.Tuple) (int, bool) {
+	sport, dport := t.SrcPort, t.DstPort
+	if t.Frag.IsLater() && e.Key.Kind == flow.FiveTuple {
+		if t.Src == e.Key.A && t.Dst == e.Key.B {
+			return 0, true
+		}
+		return 1, t.Src == e.Key.B && t.Dst == e.Key.A
+	}
+	key, reverse := flow.NewStickyKey(e.Key.Kind, e.Key.Scope, t.Proto, t.Src, t.Dst, sport, dport)
+	if key != e.Key {
+		return 0, false
+	}
+	if reverse {
+		return 1, true
+	}
+	return 0, true
+}

@@ -1,0 +1,51 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"github.com/isthmus-net/isthmus/dataplane/flow"
+	"github.com/isthmus-net/isthmus/pkg/wire"
+)
+
+// fragmentLimit is how many fragmented packets a worker remembers at once.
+const fragmentLimit = 4096
+
+// joinFirst lets later fragments follow their first one: it remembers the ports of a first fragment, and gives them to the
+// key of a later one. False means that the first has not come. Where ports do not count nothing needs to be remembered.
+func (w *worker) joinFirst(p *packet, g *viewGateway) bool {
+	if g.kind != flow.FiveTuple || p.joined {
+		return true
+	}
+	t, _ := wire.ParseTuple(p.buf.Bytes())
+	key := flow.FragmentKey{Src: t.Src, Dst: t.Dst, ID: t.Frag.ID, Scope: g.scope}
+	if t.Version == 4 {
+		key.Proto = t.Proto
+	}
+	if !p.later {
+		w.fragments.Remember(&key, flow.FirstFragment{SrcPort: t.SrcPort, DstPort: t.DstPort, Proto: t.Proto}, w.now)
+		return true
+	}
+	first, ok := w.fragments.Lookup(&key, w.now)
+	if !ok {
+		return false
+	}
+	w.setPorts(p, first)
+	return true
+}
+
+// setPorts completes the key of a later fragment by what its first one said.
+func (w *worker) setPorts(p *packet, first flow.FirstFragment) {
+	t, _ := wire.ParseTuple(p.buf.Bytes())
+	t.SrcPort, t.DstPort, t.Proto = first.SrcPort, first.DstPort, first.Proto
+	w.setTuple(p, &t)
+	p.joined = true
+}
+
+// fragmentOwner is the worker that knows the fragments of a packet: all of them come to it, ports or not, and it hands
+// them on to the worker of their flow.
+func (w *worker) fragmentOwner(p *packet) int {
+	t, _ := wire.ParseTuple(p.buf.Bytes())
+	key, _ := flow.NewStickyKey(flow.TwoTuple, w.view.enis[p.key.ENI].gateway.scope, 0, t.Src, t.Dst, 0, 0)
+	return flow.StickyOwner(w.inspections.Hash(&key), len(w.engine.workers))
+}

@@ -1,0 +1,178 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"github.com/isthmus-net/isthmus/dataplane/flow"
+	"github.com/isthmus-net/isthmus/pkg/wire"
+)
+
+// stick
+//
+// Expects: a packet routed through a GWLB endpoint.
+// Does: finds the packet's flow, or begins one and picks its appliance; moves it from a failed appliance where the group
+// says so; gives it a new cookie for a new connection on the same tuple. Both directions of a flow, through whichever
+// endpoints of the VPC they come, are one flow.
+// Drops: FragmentOrphan; NotInspected and InspectionExpired, answered with RST on demand; NoTarget; FlowTableFull;
+// TargetUnhealthy and TargetDeregistered, answered with RST, where the group says so.
+// See: AWS GWLB documentation on flow stickiness, idle timeout and target failover.
+func (w *worker) stick(p *packet) bool {
+	g := w.view.enis[p.key.ENI].gateway
+	if p.fragment {
+		if !w.joinFirst(p, g) {
+			return w.drop(p, FragmentOrphan)
+		}
+		if owner := flow.StickyOwner(p.hash, len(w.engine.workers)); owner != w.id {
+			w.handOver(p, owner)
+			return false
+		}
+	}
+	w.makeRoom()
+	h, found := w.inspections.Find(p.sticky, p.hash)
+	if found && w.deserted(w.inspections.At(h)) {
+		w.endInspection(h)
+		found = false
+	}
+	if found && w.lapsedInspection(w.inspections.At(h)) {
+		w.endInspection(h)
+		return w.begin(p, g, InspectionExpired)
+	}
+	if !found {
+		return w.begin(p, g, NotInspected)
+	}
+	e := w.inspections.At(h)
+	p.inspected, p.handle = e, h
+	if p.opens() && p.proto == wire.ProtoTCP && p.sticky.Kind == flow.FiveTuple && e.ISN[direction(p)] != p.seq {
+		// Whatever an appliance remembers of the tuple is not about this connection.
+		w.inspections.Renew(h)
+		e.ISN[direction(p)], e.Previous, e.Ended = p.seq, flow.Ref{}, 0
+	}
+	if !w.keepTarget(p, e, g) {
+		return false
+	}
+	w.join(p, e)
+	return true
+}
+
+// direction is 0 for a packet from A to B of its key, 1 for one from B to A.
+func direction(p *packet) int {
+	if p.reverse {
+		return 1
+	}
+	return 0
+}
+
+// begin opens a flow. Only a SYN begins a TCP flow where connections are told apart: an appliance must see it whole.
+func (w *worker) begin(p *packet, g *viewGateway, why Reason) bool {
+	if p.proto == wire.ProtoTCP && p.sticky.Kind == flow.FiveTuple && !p.opens() {
+		if g.resetOnIdle && !p.fragment {
+			return w.refuse(p, why)
+		}
+		return w.drop(p, why)
+	}
+	target := g.pool.table.Pick(p.hash)
+	if target < 0 {
+		return w.drop(p, NoTarget)
+	}
+	h, ok := w.inspections.Open(p.sticky, p.hash)
+	if !ok {
+		return w.drop(p, FlowTableFull)
+	}
+	e := w.inspections.At(h)
+	p.inspected, p.handle = e, h
+	w.aim(e, g.pool.targets[target])
+	e.Node = w.view.enis[p.key.ENI].node
+	e.State = flow.Established
+	e.ISN[direction(p)] = p.seq
+	e.IdleTenths = otherIdleTenths
+	if p.proto == wire.ProtoTCP {
+		e.IdleTenths = g.idleTenths
+	}
+	e.SourcePort = sourcePort(p.hash)
+	w.total.live[totalNew]++
+	w.total.live[totalActive]++
+	w.count(w.view.targets[e.Target.Slot].counters[w.id]).live[targetNew]++
+	w.join(p, e)
+	return true
+}
+
+// sourcePort is the outer UDP source port of a flow: constant for the flow, different among flows (RFC 8926 section 3.3).
+func sourcePort(hash uint64) uint16 { return 49152 + uint16(hash>>40)&0x3fff }
+
+// aim gives the flow a target, and counts it there.
+func (w *worker) aim(e *flow.StickyEntry, slot uint16) {
+	if old := w.view.target(e.Target); old != nil {
+		w.count(old.counters[w.id]).live[targetActive]--
+	}
+	t := &w.view.targets[slot]
+	e.Target = flow.Ref{Slot: slot, Gen: t.gen}
+	w.count(t.counters[w.id]).live[targetActive]++
+}
+
+// keepTarget sees to it that the flow has a target it may use. It moves from one that failed where the group rebalances,
+// and from one that is gone altogether; it is ended where the group sends resets; else it stays.
+func (w *worker) keepTarget(p *packet, e *flow.StickyEntry, g *viewGateway) bool {
+	if e.Ended != 0 {
+		return w.refuseInspected(p, Reason(e.Ended))
+	}
+	t := w.view.target(e.Target)
+	moves, reset := true, false
+	if t != nil {
+		if t.deny == Unexplained {
+			return true
+		}
+		moves, reset = g.failed(t.deny)
+	}
+	switch {
+	case moves:
+		i := g.pool.table.Pick(p.hash)
+		if i < 0 {
+			return w.drop(p, NoTarget)
+		}
+		if slot := g.pool.targets[i]; slot != e.Target.Slot || t == nil {
+			e.Previous = e.Target
+			w.aim(e, slot)
+		}
+	case reset && p.proto == wire.ProtoTCP:
+		e.Ended = uint8(t.deny)
+		return w.refuseInspected(p, t.deny)
+	}
+	return true
+}
+
+// refuseInspected answers a segment of a flow that has been ended with RST; other packets cannot be answered.
+func (w *worker) refuseInspected(p *packet, why Reason) bool {
+	if p.later {
+		return w.drop(p, why)
+	}
+	return w.refuse(p, why)
+}
+
+// join notes that the packet is the flow's newest.
+func (w *worker) join(p *packet, e *flow.StickyEntry) {
+	d := direction(p)
+	e.Ends[d] = flow.Ref{Slot: p.key.ENI, Gen: w.view.enis[p.key.ENI].gen}
+	e.Sides[d] = flow.Ref{Slot: p.in, Gen: w.view.ports[p.in].gen}
+	e.Seen = w.now
+	e.Bytes[d] += uint64(p.buf.Len())
+}
+
+func (w *worker) lapsedInspection(e *flow.StickyEntry) bool {
+	return flow.Expired(w.now, e.Seen, uint32(e.IdleTenths)*100)
+}
+
+// deserted says whether no endpoint is left that the flow came through. Its scope's slot may then be another's, to whom
+// the flow must not lead.
+func (w *worker) deserted(e *flow.StickyEntry) bool {
+	return !w.view.hasENI(e.Ends[0]) && !w.view.hasENI(e.Ends[1])
+}
+
+// endInspection frees the entry.
+func (w *worker) endInspection(h flow.Handle) {
+	if t := w.view.target(w.inspections.At(h).Target); t != nil {
+		w.count(t.counters[w.id]).live[targetActive]--
+	}
+	w.total.live[totalActive]--
+	w.inspections.Close(h)
+}

@@ -1,0 +1,64 @@
+// SPDX-FileCopyrightText: The Isthmus Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package dataplane
+
+import (
+	"github.com/isthmus-net/isthmus/dataplane/flow"
+	"github.com/isthmus-net/isthmus/pkg/wire"
+)
+
+// nextHop is the GWLB endpoint that a packet is routed through, or -1 when it is addressed to an ENI or routed elsewhere.
+// On a TUN that is the endpoint alone there; on a TAP the link layer names it.
+func (w *worker) nextHop(p *packet) int {
+	b := p.buf.Bytes()
+	if len(b) >= wire.IPv4MinLen && b[0]>>4 == 4 && w.view.addrs.find(p.in, mapped(wire.IPv4(b).Dst())) >= 0 {
+		return -1
+	}
+	if eni := w.view.ports[p.in].gateway; eni >= 0 {
+		return int(eni)
+	}
+	eni := w.view.addrs.find(p.in, mapped(p.buf.Via))
+	if eni >= 0 && w.view.enis[eni].role == RoleGatewayEndpoint {
+		return eni
+	}
+	return -1
+}
+
+// parseTransit is parse for a packet that is routed through a GWLB endpoint: of any protocol, IPv4 or IPv6.
+func (w *worker) parseTransit(p *packet, eni uint16) bool {
+	p.key.ENI, p.role = eni, RoleGatewayEndpoint
+	t, ok := wire.ParseTuple(p.buf.Bytes())
+	switch {
+	case !ok:
+		return w.drop(p, Malformed)
+	case confined(&t.Dst) || confined(&t.Src):
+		return w.drop(p, NotForwardable)
+	}
+	p.buf.SetLen(int(t.End))
+	w.setTuple(p, &t)
+	return true
+}
+
+// setTuple fills in what a packet's tuple says. The key of a later fragment lacks the ports until joinFirst has found
+// them.
+func (w *worker) setTuple(p *packet, t *wire.Tuple) {
+	p.proto, p.l4, p.tcpFlags, p.seq = t.Proto, t.L4, t.TCPFlags, t.TCPSeq
+	p.fragment, p.later = t.Frag.IsFragment(), t.Frag.IsLater()
+	p.key.RemotePort, p.key.LocalPort = t.SrcPort, t.DstPort
+	g := w.view.enis[p.key.ENI].gateway
+	*p.sticky, p.reverse = flow.NewStickyKey(g.kind, g.scope, t.Proto, t.Src, t.Dst, t.SrcPort, t.DstPort)
+	p.hash = w.inspections.Hash(p.sticky)
+}
+
+// confined says whether an address, IPv4 in its mapped form, never leaves its link: link-local, multicast, unspecified
+// and loopback ones.
+func confined(a *[16]byte) bool {
+	if *a == [16]byte{} || *a == [16]byte{15: 1} {
+		return true
+	}
+	if [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} {
+		return a[12] == 0 || a[12] == 127 || a[12] >= 224 || a[12] == 169 && a[13] == 254
+	}
+	return a[0] == 0xff || a[0] == 0xfe && a[1]&0xc0 == 0x80
+}
