@@ -24,3 +24,12 @@ func (w *worker) owner(p *packet) int {
 	ip := p.ip()
 	return port.QueueByFlow(port.FlowHash(ip.Src(), ip.Dst(), p.key.RemotePort, p.key.LocalPort), workers)
 }
+
+// Steering is how the kernel should choose the queues of a port, so that packets come to their owners at once: by flow, and
+// on ports with load balancer nodes by the NAT port that replies are addressed to.
+func Steering(nodes bool) port.Steering {
+	if !nodes {
+		return port.Steering{}
+	}
+	return port.Steering{Ranges: []port.PortRange{{Base: flow.NATBase, Count: flow.NATCount}, {Base: flow.ProbeBase, Count: flow.ProbeCount}}}
+}
