@@ -36,6 +36,7 @@ type device struct {
 	port     port.Port
 	offloads port.Offloads
 	ns       netns.ID // the namespace it is in
+	steered  steered
 }
 
 // dialFunc connects to an address of dataplane.ProbeNet through the probe port.

@@ -7,11 +7,11 @@
 //
 //	daemon.go      Options, Daemon: the tasks, and what they share
 //	config.go      a configuration file to a vpc.State and back (config_*.go: its steps)
-//	reconcile.go   file -> state -> ports -> engine, again on every change
-//	attach.go      opening and closing ports, and re-opening them when their namespace comes back
-//	health.go      the checks of targets (verdict.go: thresholds; probe.go: one check; drain.go: deregistration)
+//	reconcile.go   file -> state -> ports -> engine, again on every change (watch.go: what changes; hashkey.go)
+//	attach.go      opening and closing ports, and re-opening them when their namespace comes back (kernel.go: how)
+//	health.go      the checks of targets (checks.go: which; probe.go: one check; verdict.go: thresholds; drain.go)
 //	server.go      the read-only gRPC service on a unix socket (inspect.go: its answers)
-//	metrics.go     the Prometheus collector
+//	metrics.go     the Prometheus collector (metrics_server.go: its address)
 //
 // A task is Run(ctx), Ready and String. Tasks share nothing but the Daemon's few guarded fields and the engine, whose
 // methods may be called from any goroutine. Everything here may allocate, log and block; nothing here touches packets.

@@ -120,6 +120,11 @@ func TestThroughTheKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // after the daemon has ended
+		if _, err := netns.LinkByName(consumer, "isthmus0"); err == nil {
+			t.Error("the daemon left its device behind")
+		}
+	})
 	go func() {
 		if err := d.Apply(t.Context(), tunState(consumerPath, providerPath)); err != nil {
 			t.Errorf("applying the state: %v", err)

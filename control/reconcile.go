@@ -262,6 +262,7 @@ func (r *reconciler) checkPorts(hurry bool) {
 // settle does what follows every change of the engine's view.
 func (r *reconciler) settle() {
 	r.attacher.setAddresses(r.state)
+	r.attacher.steer(r.state)
 	r.applied(r.state)
 }
 

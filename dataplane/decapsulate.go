@@ -55,16 +55,16 @@ func (w *worker) recognise(in *inner) bool {
 	if !w.isEnd(e.Ends[0], in.geneve.Endpoint) && !w.isEnd(e.Ends[1], in.geneve.Endpoint) {
 		return w.drop(p, WrongEndpoint)
 	}
-	var ok bool
-	if in.tuple, ok = wire.ParseTuple(in.packet()); !ok {
+	if !in.tuple.Parse(in.packet()) {
 		return w.drop(p, Malformed)
 	}
 	in.datagram = in.datagram[:wire.GeneveAWSLen+int(in.tuple.End)]
+	var ok bool
 	if in.way, ok = wayOf(e, &in.tuple); ok {
 		return true
 	}
-	quoted, ok := wire.QuotedTuple(in.packet())
-	if !ok {
+	var quoted wire.Tuple
+	if !quoted.ParseQuoted(in.packet()) {
 		return w.drop(p, WrongInner)
 	}
 	// The error goes to the quoted packet's sender, who is on the side that packet came from.

@@ -40,8 +40,10 @@
 // # Behaviour that AWS does not document
 //
 // Half-open connections live 30 s, closed ones 60 s after both FINs, and 2 s after a RST. A RST that lies before what
-// its receiver has acknowledged does not end the flow, but is passed on for the receiver to judge. A SYN with a new
-// initial number on a known tuple always opens a new flow. Errors quoted by ICMP come from the endpoint's address. TTL
-// is not changed. A zone whose targets are all unhealthy refuses new connections as long as another zone of the group
-// has a healthy one; the group fails open when none has.
+// its receiver has acknowledged does not end the flow, but is passed on for the receiver to judge. Any other ends it, and
+// what either side still says is answered with RST: a receiver that had to refuse the first one, since data before it
+// was lost, asks so for another (RFC 5961 section 3.2). A SYN with a new initial number on a known tuple always opens a
+// new flow. Errors quoted by ICMP come from the endpoint's address. TTL is not changed. A zone whose targets are all
+// unhealthy refuses new connections as long as another zone of the group has a healthy one; the group fails open when
+// none has.
 package dataplane

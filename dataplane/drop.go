@@ -108,7 +108,7 @@ var reasons = [NumReasons]struct{ symbol, sentence string }{
 	NoFlow:             {"no-flow", "A TCP segment of no known connection; answered with RST."},
 	ProviderInitiated:  {"provider-initiated", "The provider's side tried to open a connection; only consumers can."},
 	FlowExpired:        {"flow-expired", "The connection had been idle for too long; answered with RST."},
-	FlowReset:          {"flow-reset", "A stray segment of a connection that was reset a moment ago."},
+	FlowReset:          {"flow-reset", "A stray segment of a connection that was reset a moment ago; answered with RST, which its sender may have missed."},
 	FlowRemoved:        {"flow-removed", "The endpoint, load balancer or port of the connection was removed; answered with RST."},
 	TargetUnhealthy:    {"target-unhealthy", "The connection's target is unhealthy; answered with RST."},
 	TargetDeregistered: {"target-deregistered", "The connection's target was deregistered and its delay has passed; answered with RST."},

@@ -17,7 +17,8 @@ func (w *worker) joinFirst(p *packet, g *viewGateway) bool {
 	if g.kind != flow.FiveTuple || p.joined {
 		return true
 	}
-	t, _ := wire.ParseTuple(p.buf.Bytes())
+	var t wire.Tuple
+	t.Parse(p.buf.Bytes())
 	key := flow.FragmentKey{Src: t.Src, Dst: t.Dst, ID: t.Frag.ID, Scope: g.scope}
 	if t.Version == 4 {
 		key.Proto = t.Proto
@@ -36,7 +37,8 @@ func (w *worker) joinFirst(p *packet, g *viewGateway) bool {
 
 // setPorts completes the key of a later fragment by what its first one said.
 func (w *worker) setPorts(p *packet, first flow.FirstFragment) {
-	t, _ := wire.ParseTuple(p.buf.Bytes())
+	var t wire.Tuple
+	t.Parse(p.buf.Bytes())
 	t.SrcPort, t.DstPort, t.Proto = first.SrcPort, first.DstPort, first.Proto
 	w.setTuple(p, &t)
 	p.joined = true
@@ -45,7 +47,8 @@ func (w *worker) setPorts(p *packet, first flow.FirstFragment) {
 // fragmentOwner is the worker that knows the fragments of a packet: all of them come to it, ports or not, and it hands
 // them on to the worker of their flow.
 func (w *worker) fragmentOwner(p *packet) int {
-	t, _ := wire.ParseTuple(p.buf.Bytes())
+	var t wire.Tuple
+	t.Parse(p.buf.Bytes())
 	key, _ := flow.NewStickyKey(flow.TwoTuple, w.view.enis[p.key.ENI].gateway.scope, 0, t.Src, t.Dst, 0, 0)
-	return flow.StickyOwner(w.inspections.Hash(&key), len(w.engine.workers))
+	return w.inspector(&key, w.inspections.Hash(&key))
 }

@@ -6,6 +6,7 @@ package dataplane
 import (
 	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/dataplane/port"
+	"github.com/isthmus-net/isthmus/pkg/wire"
 )
 
 // owner is the worker that owns the packet's flow, computed from the packet alone: from the symmetric hash of the
@@ -18,7 +19,7 @@ func (w *worker) owner(p *packet) int {
 	case p.role == RoleGatewayEndpoint && p.fragment && w.view.enis[p.key.ENI].gateway.kind == flow.FiveTuple:
 		return w.fragmentOwner(p)
 	case p.role == RoleGatewayEndpoint:
-		return flow.StickyOwner(p.hash, workers)
+		return w.inspector(p.sticky, p.hash)
 	case p.fragment || p.body == 0 && p.quote == 0: // GENEVE among them: each datagram has an owner of its own, see decapsulate
 		return w.id
 	case p.inward():
@@ -29,4 +30,27 @@ func (w *worker) owner(p *packet) int {
 	}
 	ip := p.ip()
 	return port.QueueByFlow(port.FlowHash(ip.Src(), ip.Dst(), p.key.RemotePort, p.key.LocalPort), workers)
+}
+
+// inspector is the worker that owns the GWLB flow of a sticky key. For IPv4 it is the worker whose queue the kernel
+// chooses for the flow's packets, so that they come to it at once.
+func (w *worker) inspector(key *flow.StickyKey, hash uint64) int {
+	if [12]byte(key.A[:12]) == [12]byte{10: 0xff, 11: 0xff} {
+		hash = uint64(port.FlowHash(unmapped(key.A), unmapped(key.B), key.APort, key.BPort))
+	}
+	return flow.StickyOwner(hash, len(w.engine.workers))
+}
+
+// Steering is how the kernel should choose the queues of a port, so that packets come to their owners at once: by flow, and
+// on ports with load balancer nodes by the NAT port that replies are addressed to.
+func Steering(nodes bool) port.Steering {
+	if !nodes {
+		return port.Steering{}
+	}
+	return port.Steering{Ranges: []port.PortRange{{Base: flow.NATBase, Count: flow.NATCount}, {Base: flow.ProbeBase, Count: flow.ProbeCount}}}
+}
+
+// steeredTo is the queue that the kernel chooses for GENEVE packets which a target returns to a node.
+func steeredTo(node, target [4]byte, sourcePort uint16, queues int) int {
+	return port.QueueByFlow(port.FlowHash(node, target, sourcePort, wire.GenevePort), queues)
 }

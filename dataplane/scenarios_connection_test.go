@@ -103,7 +103,7 @@ var connectionScenarios = []scenario{
 	},
 	{
 		name:  "reset-leaves-tombstone",
-		about: "After a RST stray segments are dropped in silence for 2 s, and answered with RST after that.",
+		about: "After a RST stray segments of both sides are answered with RST, before and after the connection is forgotten.",
 		steps: steps(handshake,
 			fromTarget(flagged("R", targetISN+1, 0)),
 			fromClient(data(clientISN+1, targetISN+1, "stray")),
@@ -124,6 +124,14 @@ var connectionScenarios = []scenario{
 			fromTarget(ack(targetISN+1, clientISN+6)),
 			fromClient(flagged("R", clientISN+1, 0)),
 			fromClient(data(clientISN+6, targetISN+1, "still here"))),
+	},
+	{
+		name:  "reset-behind-lost-data",
+		about: "A target that cannot take the client's RST, because data before it was lost, asks again and is answered with one it takes.",
+		steps: steps(handshake,
+			fromClient(data(clientISN+1, targetISN+1, "lost behind us")),
+			fromClient(flagged("R", clientISN+15, 0)),
+			fromTarget(ack(targetISN+1, clientISN+1))),
 	},
 	{
 		name:  "icmp-error-translated",

@@ -75,7 +75,7 @@ var limitScenarios = []scenario{
 			const strays = inboxSize + 7
 			var of1 [][]byte
 			for _, p := range syns {
-				if s.ownerOf(p) == 1 && len(of1) < strays {
+				if s.ownerOf("consumer", p) == 1 && len(of1) < strays {
 					of1 = append(of1, p)
 				}
 			}

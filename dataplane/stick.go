@@ -23,7 +23,7 @@ func (w *worker) stick(p *packet) bool {
 		if !w.joinFirst(p, g) {
 			return w.drop(p, FragmentOrphan)
 		}
-		if owner := flow.StickyOwner(p.hash, len(w.engine.workers)); owner != w.id {
+		if owner := w.inspector(p.sticky, p.hash); owner != w.id {
 			w.handOver(p, owner)
 			return false
 		}
@@ -89,7 +89,7 @@ func (w *worker) begin(p *packet, g *viewGateway, why Reason) bool {
 	if p.proto == wire.ProtoTCP {
 		e.IdleTenths = g.idleTenths
 	}
-	e.SourcePort = sourcePort(p.hash)
+	e.SourcePort = w.sourcePort(e, p.hash)
 	w.total.live[totalNew]++
 	w.total.live[totalActive]++
 	w.count(w.view.targets[e.Target.Slot].counters[w.id]).live[targetNew]++
@@ -97,8 +97,20 @@ func (w *worker) begin(p *packet, g *viewGateway, why Reason) bool {
 	return true
 }
 
-// sourcePort is the outer UDP source port of a flow: constant for the flow, different among flows (RFC 8926 section 3.3).
-func sourcePort(hash uint64) uint16 { return 49152 + uint16(hash>>40)&0x3fff }
+// sourcePort is the outer UDP source port of a flow: constant for the flow, different among flows (RFC 8926 section 3.3),
+// and one for which the kernel gives what the appliance returns to this worker's queue. With few workers a few tries find
+// one; any port would do.
+func (w *worker) sourcePort(e *flow.StickyEntry, hash uint64) uint16 {
+	node, target := unmapped(w.view.enis[e.Node.Slot].addr), unmapped(w.view.targets[e.Target.Slot].addr)
+	first := uint16(hash >> 40)
+	for try := range uint16(256) {
+		port := 49152 + (first+try)&0x3fff
+		if steeredTo(node, target, port, len(w.engine.workers)) == w.id {
+			return port
+		}
+	}
+	return 49152 + first&0x3fff
+}
 
 // aim gives the flow a target, and counts it there.
 func (w *worker) aim(e *flow.StickyEntry, slot uint16) {

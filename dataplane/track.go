@@ -12,7 +12,7 @@ import (
 //
 // Expects: a TCP segment from the client's side.
 // Does: finds the segment's flow, or opens one for a SYN; follows the connection's state as far as timers need it.
-// Drops: FlowRemoved, TargetUnhealthy, TargetDeregistered, FlowExpired and NoFlow, answered with RST; FlowReset; and
+// Drops: FlowRemoved, TargetUnhealthy, TargetDeregistered, FlowReset, FlowExpired and NoFlow, answered with RST; and
 // what open refuses.
 // See: semantics of NLB connections in doc.go; RFC 9293 section 3.10.7.
 func (w *worker) track(p *packet) bool {
@@ -35,7 +35,7 @@ func (w *worker) track(p *packet) bool {
 		return w.refuse(p, why)
 	}
 	if e.State == flow.Reset {
-		return w.drop(p, FlowReset)
+		return w.refuse(p, FlowReset)
 	}
 	w.followClient(p, e)
 	return true
@@ -56,8 +56,8 @@ func (w *worker) untracked(p *packet) bool {
 //
 // Expects: a TCP segment, or an ICMP error that quotes one, from the target's side.
 // Does: finds the flow whose node, NAT port and target these are; follows the connection's state.
-// Drops: ProviderInitiated; ICMPUnrelated; FlowRemoved, TargetUnhealthy, TargetDeregistered, FlowExpired and NoFlow,
-// answered with RST; FlowReset.
+// Drops: ProviderInitiated; ICMPUnrelated; FlowRemoved, TargetUnhealthy, TargetDeregistered, FlowReset, FlowExpired and
+// NoFlow, answered with RST.
 // See: AWS PrivateLink guide, "services cannot initiate requests"; RFC 5508 REQ-4.
 func (w *worker) trackReply(p *packet) bool {
 	h, reply, found := w.flows.FindHash(&p.key, p.hash)
@@ -80,7 +80,7 @@ func (w *worker) trackReply(p *packet) bool {
 		return w.refuse(p, why)
 	}
 	if e.State == flow.Reset {
-		return w.drop(p, FlowReset)
+		return w.refuse(p, FlowReset)
 	}
 	if p.quote == 0 {
 		w.followTarget(p, e)

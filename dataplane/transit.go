@@ -28,9 +28,9 @@ func (w *worker) nextHop(p *packet) int {
 // parseTransit is parse for a packet that is routed through a GWLB endpoint: of any protocol, IPv4 or IPv6.
 func (w *worker) parseTransit(p *packet, eni uint16) bool {
 	p.key.ENI, p.role = eni, RoleGatewayEndpoint
-	t, ok := wire.ParseTuple(p.buf.Bytes())
+	var t wire.Tuple
 	switch {
-	case !ok:
+	case !t.Parse(p.buf.Bytes()):
 		return w.drop(p, Malformed)
 	case confined(&t.Dst) || confined(&t.Src):
 		return w.drop(p, NotForwardable)

@@ -85,7 +85,3 @@ type Entry struct {
 const EntrySize = 104
 
 var _ [EntrySize]struct{} = [unsafe.Sizeof(Entry{})]struct{}{}
-
-func (e *Entry) isOpen() bool { return e.State != Free }
-
-func (e *Entry) nextFree() *uint32 { return &e.ISN }

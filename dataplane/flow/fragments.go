@@ -22,7 +22,7 @@ type FirstFragment struct {
 	Proto            uint8
 }
 
-// Fragments remembers first fragments, so that those that follow can join their flow. It keeps what makes the flow's key
+// Fragments remembers first fragments, so that those that follow can join a flow in which ports count. It keeps what makes the flow's key
 // and no Handle, because a flow may end, and its entry name another, between two fragments. It belongs to one worker,
 // which alone calls its methods; nothing locks. Nothing but NewFragments allocates. When it is full, the packet
 // remembered longest makes room for the next.

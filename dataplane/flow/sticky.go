@@ -19,9 +19,10 @@ const (
 
 // StickyTable is one worker's shard of the flows through Gateway Load Balancer endpoints, which are those of both
 // directions under one key. It belongs to that worker, which alone calls its methods; nothing locks. Nothing but
-// NewSticky allocates. Memory and reuse of entries are as in Table.
+// NewSticky allocates.
 type StickyTable struct {
-	shard[StickyEntry, *StickyEntry]
+	shard
+	entries []StickyEntry // the link of one that is closed is in ISN[0]
 	cookies cookies
 	worker  uint32
 }
@@ -32,7 +33,8 @@ type StickyTable struct {
 func NewSticky(limit int, key HashKey, worker int) *StickyTable {
 	limit = min(max(limit, 0), MaxStickyFlows)
 	return &StickyTable{
-		shard:   newShard[StickyEntry](limit, limit, key),
+		shard:   newShard(limit, 1, key),
+		entries: make([]StickyEntry, limit),
 		cookies: newCookies(key),
 		worker:  uint32(worker),
 	}
@@ -67,8 +69,9 @@ func (t *StickyTable) Open(key *StickyKey, hash uint64) (Handle, bool) {
 	if taken {
 		return 0, false
 	}
-	h := t.take()
+	h := t.vacant()
 	e := &t.entries[h]
+	t.take(h, e.ISN[0])
 	*e = StickyEntry{Key: *key, State: Opening, generation: e.generation}
 	t.index.put(i, slot(hash, h))
 	t.Renew(h)
@@ -83,7 +86,7 @@ func (t *StickyTable) At(h Handle) *StickyEntry { return &t.entries[h] }
 // comes back after 63 others of the same entry, or 62 where one of them would be 0. It does nothing where h names no open
 // flow.
 func (t *StickyTable) Renew(h Handle) {
-	if !t.open(h) {
+	if h >= t.high || t.entries[h].State == Free {
 		return
 	}
 	for e := &t.entries[h]; ; {
@@ -109,14 +112,34 @@ func (t *StickyTable) ByCookie(cookie uint32) (h Handle, ok bool) {
 // which need not exist. All workers' tables agree on it.
 func (t *StickyTable) CookieWorker(cookie uint32) int { return t.cookies.worker(cookie) }
 
-// Close removes a flow and zeroes its entry, but for what keeps the cookies of flows to come from being its own. It does
+// Close removes a flow and zeroes its entry, but for the generation, so that the flows to come have other cookies. It does
 // nothing where h names no open flow.
 func (t *StickyTable) Close(h Handle) {
-	if !t.open(h) {
+	if h >= t.high || t.entries[h].State == Free {
 		return
 	}
 	e := &t.entries[h]
 	t.index.remove(slot(t.Hash(&e.Key), h))
-	*e = StickyEntry{generation: e.generation}
-	t.give(h)
+	*e = StickyEntry{ISN: [2]uint32{t.give(h)}, generation: e.generation}
+}
+
+// Sweep visits open flows as Table.Sweep does.
+func (t *StickyTable) Sweep(n int, visit func(h Handle, e *StickyEntry)) {
+	for range min(n, int(t.high)) {
+		h := t.turn()
+		if e := &t.entries[h]; e.State != Free {
+			visit(h, e)
+		}
+	}
+}
+
+// Walk calls fn for open flows as Table.Walk does.
+func (t *StickyTable) Walk(from uint32, n int, fn func(h Handle, e *StickyEntry)) (next uint32, done bool) {
+	next, done = t.chunk(from, n)
+	for h := from; h < next; h++ {
+		if e := &t.entries[h]; e.State != Free {
+			fn(h, e)
+		}
+	}
+	return next, done
 }

@@ -35,7 +35,3 @@ type StickyEntry struct {
 const StickyEntrySize = 112
 
 var _ [StickyEntrySize]struct{} = [unsafe.Sizeof(StickyEntry{})]struct{}{}
-
-func (e *StickyEntry) isOpen() bool { return e.State != Free }
-
-func (e *StickyEntry) nextFree() *uint32 { return &e.Seen }

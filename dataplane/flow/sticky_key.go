@@ -44,8 +44,7 @@ func NewStickyKey(kind Kind, scope uint16, proto uint8, src, dst [16]byte, sport
 	if kind == TwoTuple {
 		proto = 0
 	}
-	order := bytes.Compare(src[:], dst[:])
-	if order > 0 || order == 0 && sport > dport {
+	if order := bytes.Compare(src[:], dst[:]); order > 0 || order == 0 && sport > dport {
 		return StickyKey{A: dst, B: src, APort: dport, BPort: sport, Scope: scope, Proto: proto, Kind: kind}, true
 	}
 	return StickyKey{A: src, B: dst, APort: sport, BPort: dport, Scope: scope, Proto: proto, Kind: kind}, false

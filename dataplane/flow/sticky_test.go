@@ -63,7 +63,10 @@ func (w *stickyTwin) given(t *rapid.T, table *StickyTable, h Handle) {
 
 // check compares a table with its twin in everything that can be asked.
 func (w *stickyTwin) check(t *rapid.T, table *StickyTable) {
-	checkShard(t, &table.shard, w.flows, 1, w.limit, w.highWater)
+	checkFlows(t, table, w.flows, w.limit, w.highWater)
+	if used := usedSlots(table.index); used != len(w.flows) {
+		t.Fatalf("%d slots are used by %d flows", used, len(w.flows))
+	}
 	for h, key := range w.flows {
 		if got, ok := table.Find(&key, table.Hash(&key)); got != h || !ok {
 			t.Fatalf("Find(%v) = %d, %v, want %d, true", key, got, ok, h)
@@ -148,7 +151,7 @@ func stickyProperty(t *rapid.T) {
 				}
 			})
 		},
-		"walk": func(t *rapid.T) { checkWalk(t, &table.shard, w.flows) },
+		"walk": func(t *rapid.T) { checkWalk(t, table, w.flows) },
 		"":     func(t *rapid.T) { w.check(t, table) },
 	})
 }

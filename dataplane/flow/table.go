@@ -15,7 +15,8 @@ const maxFlows = maxSlots / slotsPerPair
 // Table is one worker's shard of the connection table. It belongs to that worker, which alone calls its methods;
 // nothing locks. Nothing but NewTable allocates.
 type Table struct {
-	shard[Entry, *Entry]
+	shard
+	entries []Entry // the link of one that is closed is in ISN
 }
 
 // NewTable makes a table for at most limit flows (itself at most 1,431,655,765) that hashes with key. It reserves
@@ -24,7 +25,7 @@ type Table struct {
 // memory of a table dropped before is zeroed, and so resident, at once: make it once.
 func NewTable(limit int, key HashKey) *Table {
 	limit = min(max(limit, 0), maxFlows)
-	return &Table{newShard[Entry](limit, 2*limit, key)}
+	return &Table{shard: newShard(limit, 2, key), entries: make([]Entry, limit)}
 }
 
 // Hash is the hash under which the table looks for key.
@@ -75,7 +76,8 @@ func (t *Table) Open(out, reply *Key) (Handle, bool) {
 	if taken {
 		return 0, false
 	}
-	h := t.take()
+	h := t.vacant()
+	t.take(h, t.entries[h].ISN)
 	t.entries[h] = Entry{
 		Client: out.Remote, ClientPort: out.RemotePort, ListenerPort: out.LocalPort, Endpoint: Ref{Slot: out.ENI},
 		Target: reply.Remote, TargetPort: reply.RemotePort, NATPort: reply.LocalPort, Node: Ref{Slot: reply.ENI},
@@ -93,15 +95,39 @@ func (t *Table) At(h Handle) *Entry { return &t.entries[h] }
 
 // Close removes a flow and zeroes its entry. It does nothing where h names no open flow.
 func (t *Table) Close(h Handle) {
-	if !t.open(h) {
+	if h >= t.high || t.entries[h].State == Free {
 		return
 	}
 	e := &t.entries[h]
 	out, reply := e.outKey(), e.replyKey()
 	t.index.remove(slot(t.Hash(&out), h))
 	t.index.remove(slot(t.Hash(&reply), h))
-	*e = Entry{}
-	t.give(h)
+	*e = Entry{ISN: t.give(h)}
+}
+
+// Sweep visits the open flows among the next n entry numbers, or among all numbers ever used if they are fewer, and
+// goes on from there in the next call, around and around. Visit may close the flow it is given. A visit that is a
+// method value should be made once, since making one allocates.
+func (t *Table) Sweep(n int, visit func(h Handle, e *Entry)) {
+	for range min(n, int(t.high)) {
+		h := t.turn()
+		if e := &t.entries[h]; e.State != Free {
+			visit(h, e)
+		}
+	}
+}
+
+// Walk calls fn for the open flows among the n entry numbers from the given one on. It returns the number to go on
+// from, and whether there is nothing left. Between two calls flows come and go: a flow that is open all the while is
+// seen exactly once. Fn must not change the entry.
+func (t *Table) Walk(from uint32, n int, fn func(h Handle, e *Entry)) (next uint32, done bool) {
+	next, done = t.chunk(from, n)
+	for h := from; h < next; h++ {
+		if e := &t.entries[h]; e.State != Free {
+			fn(h, e)
+		}
+	}
+	return next, done
 }
 
 // isOut reports whether k is the key of the client's packets.

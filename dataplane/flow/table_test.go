@@ -64,7 +64,10 @@ func drawKey(t *rapid.T, label string) Key {
 
 // checkTable compares a table with its twin in everything that can be asked.
 func checkTable(t *rapid.T, table *Table, w *twin) {
-	checkShard(t, &table.shard, w.flows, 2, w.limit, w.highWater)
+	checkFlows(t, table, w.flows, w.limit, w.highWater)
+	if used := usedSlots(table.index); used != 2*len(w.flows) {
+		t.Fatalf("%d slots are used by %d flows", used, len(w.flows))
+	}
 	for h, keys := range w.flows {
 		for i := range keys {
 			got, reply, ok := table.Find(&keys[i])
@@ -126,7 +129,7 @@ func tableProperty(t *rapid.T) {
 			})
 		},
 		"walk": func(t *rapid.T) {
-			checkWalk(t, &table.shard, w.flows)
+			checkWalk(t, table, w.flows)
 		},
 		"": func(t *rapid.T) { checkTable(t, table, w) },
 	})

@@ -3,12 +3,18 @@
 
 package wire
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/isthmus-net/isthmus/pkg/pkttest"
+)
 
 // TestNoAllocations runs everything the packet path calls on one packet.
 func TestNoAllocations(t *testing.T) {
 	b := append(segment().Bytes(), make([]byte, 200)...)
 	scratch := make([]byte, 200)
+	b6 := extended()
+	quote := pkttest.ICMPError(ICMPv6Unreachable, 4, server6Addr.Addr(), client6Addr.Addr(), b6)
 	local, remote := mapped("10.0.3.7"), mapped("2001:db8::9")
 	if n := testing.AllocsPerRun(100, func() {
 		ip, ok := ParseIPv4(b)
@@ -31,6 +37,21 @@ func TestNoAllocations(t *testing.T) {
 		PutProxyV2(scratch, local, local, 1, 2, testEndpoint)
 		PutProxyV2(scratch, local, remote, 1, 2, testEndpoint)
 		PutProxyV2Local(scratch)
+		PutReset6(scratch, b6, b6[IPv6Len:], 0)
+		PutUDP(scratch, 50000, GenevePort, len(scratch))
+		_, _ = ParseUDP(scratch)
+		PutGeneveAWS(scratch, EtherTypeIPv6, 1, 0, 2)
+		scratch[GeneveAWSLen] = 6 << 4
+		if _, why := ParseGeneveAWS(scratch); why != GeneveOK {
+			t.Fatal(why)
+		}
+		g, _ := ParseGeneve(scratch)
+		_, _ = g.AWS()
+		_, _ = EndpointNumber(testEndpoint)
+		var tuple Tuple
+		if !tuple.Parse(b) || !tuple.Parse(b6) || !tuple.ParseQuoted(quote) {
+			t.Fatal("packet refused")
+		}
 		PutARP(scratch, ARPReply, macA, [4]byte{}, macB, [4]byte{})
 	}); n != 0 {
 		t.Errorf("%v allocations", n)

@@ -64,8 +64,26 @@ func TestSumEveryLength(t *testing.T) {
 	}
 }
 
+// TestSumAlignments sums bytes at every offset from a cache line, of lengths around those where the loops of Sum end.
+func TestSumAlignments(t *testing.T) {
+	data := make([]byte, 2000)
+	for i := range data {
+		data[i] = uint8(rand.Uint32())
+	}
+	for start := range 64 {
+		for _, n := range []int{255, 256, 257, 287, 288, 319, 351, 383, 384, 385, 415, 511, 512, 1460, 1461} {
+			checkSum(t, data[start:start+n], rand.Uint32())
+		}
+	}
+	for range 2000 {
+		start := rand.IntN(len(data))
+		checkSum(t, data[start:start+rand.IntN(len(data)-start)], rand.Uint32())
+	}
+}
+
 func TestSumLargest(t *testing.T) {
 	checkSum(t, bytes.Repeat([]byte{0xff}, 65535), 0xffffffff)
+	checkSum(t, bytes.Repeat([]byte{0xff}, 1<<22), 0xffffffff)
 }
 
 func checkSum(t *testing.T, b []byte, initial uint32) {
@@ -83,6 +101,7 @@ func FuzzChecksum(f *testing.F) {
 	f.Add([]byte{}, uint32(0), uint(0))
 	f.Add([]byte{0xff}, uint32(0xffffffff), uint(1))
 	f.Add(bytes.Repeat([]byte{0xff, 0xfe, 1}, 50), uint32(1), uint(33))
+	f.Add(bytes.Repeat([]byte{0xff, 0xfe, 1}, 150), uint32(1), uint(33))
 	f.Fuzz(func(t *testing.T, b []byte, initial uint32, cut uint) {
 		checkSum(t, b, initial)
 		if want := gopacket.FoldChecksum(gopacket.ComputeChecksum(b, initial)); Checksum(b, initial) != want {
@@ -163,6 +182,27 @@ func TestPseudoSum4(t *testing.T) {
 		header := append(append(append([]byte{}, c.src[:]...), c.dst[:]...), 0, c.proto, byte(c.length>>8), byte(c.length))
 		if got, want := Fold(PseudoSum4(c.src, c.dst, c.proto, c.length)), slowSum(header, 0); got != want {
 			t.Errorf("%+v: sum is %04x, want %04x", c, got, want)
+		}
+	}
+}
+
+func TestPseudoSum6(t *testing.T) {
+	ones := [16]byte(bytes.Repeat([]byte{0xff}, 16))
+	for _, c := range []struct {
+		src, dst [16]byte
+		proto    uint8
+		length   uint32
+	}{
+		{mapped("2001:db8::7"), mapped("2001:db8:9::9"), ProtoTCP, 20},
+		{ones, ones, 255, 65535},
+		{ones, ones, 255, 0xffffffff},
+		{proto: ProtoUDP},
+	} {
+		header := append(append([]byte{}, c.src[:]...), c.dst[:]...)
+		header = append(binary.BigEndian.AppendUint32(header, c.length), 0, 0, 0, c.proto)
+		got := PseudoSum6(c.src, c.dst, c.proto, c.length)
+		if want := slowSum(header, 0); Fold(got) != want || got >= 1<<17 {
+			t.Errorf("%+v: sum is %#x, want %04x", c, got, want)
 		}
 	}
 }

@@ -23,10 +23,14 @@
 // # Files
 //
 //	checksum.go   sums and incremental updates
+//	sum_amd64.go sum_amd64.s sum_other.go  long sums by AVX2, where there is some
 //	eth.go arp.go Ethernet II frames, ARP for IPv4
-//	ipv4.go       the network layer
+//	ipv4.go ipv6.go ipv6ext.go fragment.go the network layer
 //	tcp.go tcpopt.go tcppatch.go  TCP: fields, options, edits with the checksum repaired
-//	udp.go icmp.go the other transports
+//	udp.go icmp.go icmpv6.go the other transports
 //	rst.go        the reset that answers a segment
+//	tuple.go      addresses, protocol and ports of any packet, or of one that an error quotes
+//	geneve.go     Geneve of any sender
+//	geneveaws.go  Geneve as AWS writes it
 //	proxyv2.go    the PROXY protocol header as AWS writes it
 package wire

@@ -119,7 +119,7 @@ func ParseGeneveAWS(b []byte) (g GeneveAWS, why GeneveFault) {
 }
 
 // AWS is what the three options of GeneveClassAWS say, in whatever order and among whatever others they stand. It is not ok
-// when one of them is missing or has another length. Of an option that is there twice the last counts.
+// when one of them is missing; an option of another length is none of them. Of an option that is there twice the last counts.
 func (g Geneve) AWS() (a GeneveAWS, ok bool) {
 	const all = 1<<GeneveEndpoint | 1<<GeneveAttachment | 1<<GeneveCookie
 	a.Proto = g.Protocol()

@@ -61,12 +61,22 @@ func TestParseIPv4(t *testing.T) {
 
 func TestIPv4Fragments(t *testing.T) {
 	datagram := pkttest.UDP(clientAddr, serverAddr, make([]byte, 60))
-	if h := IPv4(datagram); h.IsFragment() || !h.DontFragment() {
+	if h := IPv4(datagram); h.IsFragment() || !h.DontFragment() || h.Fragment() != (FragInfo{}) {
 		t.Error("a whole datagram with DF is a fragment, or has no DF")
 	}
+	IPv4(datagram).SetID(0x1234)
+	want := []FragInfo{{0x1234, 0, true}, {0x1234, 24, true}, {0x1234, 48, false}}
 	for i, b := range pkttest.Fragment(datagram, 24) {
-		if h := IPv4(b); !h.IsFragment() || h.DontFragment() {
+		h := IPv4(b)
+		if !h.IsFragment() || h.DontFragment() {
 			t.Errorf("fragment %d is none, or has DF", i)
+		}
+		f := h.Fragment()
+		if f != want[i] || h.FragmentOffset() != 24*i || h.MoreFragments() != (i < 2) {
+			t.Errorf("fragment %d is %+v, want %+v", i, f, want[i])
+		}
+		if !f.IsFragment() || f.IsFirst() != (i == 0) || f.IsLater() != (i > 0) {
+			t.Errorf("fragment %d: first %v, later %v", i, f.IsFirst(), f.IsLater())
 		}
 	}
 }
@@ -115,12 +125,13 @@ func TestIPv4Rewrite(t *testing.T) {
 func TestIPv4Set(t *testing.T) {
 	h := IPv4(pkttest.TCP{Src: clientAddr, Dst: serverAddr, Flags: "A"}.Bytes())
 	h.SetID(0x1234)
+	h.SetTOS(0x2e)
 	h.SetTotalLen(0x2345)
 	h.SetSrc([4]byte{1, 2, 3, 4})
 	h.SetDst([4]byte{5, 6, 7, 8})
 	h.SetChecksum(0x3456)
 	if h.ID() != 0x1234 || h.TotalLen() != 0x2345 || h.SrcUint32() != 0x01020304 || h.DstUint32() != 0x05060708 ||
-		h.Checksum() != 0x3456 {
+		h.Checksum() != 0x3456 || h.TOS() != 0x2e {
 		t.Errorf("header is % x", h[:IPv4MinLen])
 	}
 }
@@ -160,6 +171,7 @@ func compareIPv4(t *testing.T, h IPv4, want *layers.IPv4) {
 	if len(h) != int(want.Length) || h.HeaderLen() != len(want.Contents) || h.Version() != int(want.Version) ||
 		h.HasOptions() != (want.IHL > 5) || h.TOS() != want.TOS || h.TotalLen() != int(want.Length) || h.ID() != want.Id ||
 		h.DontFragment() != (want.Flags&layers.IPv4DontFragment != 0) || h.IsFragment() != fragment ||
+		h.MoreFragments() != (want.Flags&layers.IPv4MoreFragments != 0) || h.FragmentOffset() != int(want.FragOffset)*8 ||
 		h.TTL() != want.TTL || h.Protocol() != uint8(want.Protocol) || h.Checksum() != want.Checksum {
 		t.Fatalf("header % x differs from %+v", h[:h.HeaderLen()], want)
 	}

@@ -55,12 +55,41 @@ func TestPutReset(t *testing.T) {
 	}
 }
 
+func TestPutReset6(t *testing.T) {
+	for flags, want := range map[string]pkttest.TCP{
+		"SF": {Flags: "RA", Ack: 1011},
+		"PA": {Flags: "R", Seq: 77},
+	} {
+		in := pkttest.TCP{
+			Src: client6Addr, Dst: server6Addr, Seq: 1000, Ack: 77, Flags: flags, Window: 99, TTL: 9, TOS: 1, Payload: make([]byte, 9),
+		}.Bytes()
+		want.Src, want.Dst = server6Addr, client6Addr
+		got := make([]byte, Reset6Len)
+		if n := PutReset6(got, in, in[IPv6Len:], 9); n != Reset6Len {
+			t.Fatalf("[%s]: wrote %d bytes", flags, n)
+		}
+		if d := pkttest.Diff(want.Bytes(), got); d != "" {
+			t.Errorf("[%s]: %s", flags, d)
+		}
+		pkttest.Verify(t, got)
+		// In place of the packet it answers.
+		PutReset6(in, in, in[IPv6Len:], 9)
+		if d := pkttest.Diff(got, in[:Reset6Len]); d != "" {
+			t.Errorf("[%s] in place: %s", flags, d)
+		}
+	}
+}
+
 func TestPutResetNeverAnswersReset(t *testing.T) {
 	for _, flags := range []string{"R", "RA", "SR"} {
 		in := pkttest.TCP{Src: clientAddr, Dst: serverAddr, Flags: flags}.Bytes()
 		dst := make([]byte, ResetLen)
 		if n := PutReset(dst, in, in[IPv4MinLen:], 0); n != 0 || !bytes.Equal(dst, make([]byte, ResetLen)) {
 			t.Errorf("[%s] is answered by %d bytes: % x", flags, n, dst)
+		}
+		over6 := pkttest.TCP{Src: client6Addr, Dst: server6Addr, Flags: flags}.Bytes()
+		if n := PutReset6(make([]byte, Reset6Len), over6, over6[IPv6Len:], 0); n != 0 {
+			t.Errorf("[%s] over IPv6 is answered by %d bytes", flags, n)
 		}
 	}
 }

@@ -4,6 +4,7 @@
 package wire
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -123,6 +124,44 @@ func TestUDP(t *testing.T) {
 	got.SetChecksum(u.Checksum())
 	if got = append(got, payload...); string(got) != string(u) {
 		t.Errorf("\nwant % x\n got % x", u, got)
+	}
+}
+
+func TestPutUDP(t *testing.T) {
+	payload := []byte("datagram")
+	want := pkttest.UDP(clientAddr, serverAddr, payload)[IPv4MinLen:]
+	got := append(bytes.Repeat([]byte{0xee}, UDPLen), payload...)
+	PutUDP(got, 45678, 80, len(got))
+	if UDP(want).SetChecksum(0); !bytes.Equal(got, want) {
+		t.Errorf("\nwant % x\n got % x", want, got)
+	}
+}
+
+func TestParseUDP(t *testing.T) {
+	whole := pkttest.UDP(clientAddr, serverAddr, []byte("datagram"))[IPv4MinLen:]
+	length := func(n uint16) []byte {
+		b := bytes.Clone(whole)
+		UDP(b).SetLength(n)
+		return b
+	}
+	for _, c := range []struct {
+		name string
+		b    []byte
+		want int // length of the datagram, 0 when refused
+	}{
+		{"whole", whole, len(whole)},
+		{"with a trailer", append(bytes.Clone(whole), 1, 2, 3), len(whole)},
+		{"header alone", length(8), 8},
+		{"cut", whole[:len(whole)-1], 0},
+		{"cut in the header", whole[:7], 0},
+		{"length beyond the bytes", length(uint16(len(whole) + 1)), 0},
+		{"length below the header", length(7), 0},
+		{"length zero", length(0), 0},
+		{"empty", nil, 0},
+	} {
+		if u, ok := ParseUDP(c.b); ok != (c.want > 0) || len(u) != c.want {
+			t.Errorf("%s: length %d, ok %v; want length %d", c.name, len(u), ok, c.want)
+		}
 	}
 }
 

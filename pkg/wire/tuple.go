@@ -3,6 +3,8 @@
 
 package wire
 
+import "encoding/binary"
+
 // Tuple is what tells the flows of one network apart, read from a packet of either family, and where its parts lie. Numbers
 // are in host byte order. It holds no pointers.
 type Tuple struct {
@@ -37,23 +39,25 @@ type Tuple struct {
 // quotedL4 is how much of a transport header an ICMP error quotes at least, in bytes (RFC 792; ICMPv6 quotes more).
 const quotedL4 = 8
 
-// ParseTuple is the tuple of the IPv4 or IPv6 packet that b begins with. It is not ok unless the IP header is as ParseIPv4
-// or ParseIPv6 wants it, WalkIPv6 finds the end of the extension headers, and a packet of TCP or UDP other than a later
-// fragment holds the 20 or 8 bytes of the fixed transport header: a first fragment without it serves only to deceive (RFC
-// 1858, RFC 8200 section 4.5). Checksums, TCP's data offset and UDP's length are not judged, other protocols not read.
-func ParseTuple(b []byte) (t Tuple, ok bool) {
-	ok = t.parse(b, false)
-	return t, ok
+// Parse makes t the tuple of the IPv4 or IPv6 packet that b begins with. It is not ok, and t means nothing, unless the IP
+// header is as ParseIPv4 or ParseIPv6 wants it, WalkIPv6 finds the end of the extension headers, and a packet of TCP or UDP
+// other than a later fragment holds the 20 or 8 bytes of the fixed transport header: a first fragment without it serves only
+// to deceive (RFC 1858, RFC 8200 section 4.5). Checksums, TCP's data offset and UDP's length are not judged, other protocols
+// not read. (A tuple returned by value costs as much again, in copies.)
+func (t *Tuple) Parse(b []byte) (ok bool) {
+	*t = Tuple{}
+	return t.parse(b, false)
 }
 
-// QuotedTuple is the tuple of the packet that the ICMP or ICMPv6 error in b is about. L4 and End are offsets in b, and End is
-// that of the quote, which may be shorter than the packet was. It is not ok when b is no such error (see the IsError methods) or a
-// later fragment of one, or when the quote is not of b's own family or has less than the IP header, extension headers and eight
-// bytes of TCP or UDP. Checksums are not judged. The sender of what is quoted is the receiver of b.
-func QuotedTuple(b []byte) (q Tuple, ok bool) {
-	outer, ok := ParseTuple(b)
-	if !ok || outer.Frag.IsLater() || int(outer.End)-int(outer.L4) < ICMPLen {
-		return Tuple{}, false
+// ParseQuoted makes t the tuple of the packet that the ICMP or ICMPv6 error in b is about. L4 and End are offsets in b, and
+// End is that of the quote, which may be shorter than the packet was. It is not ok, and t means nothing, when b is no such
+// error (see the IsError methods) or a later fragment of one, or when the quote is not of b's own family or has less than the
+// IP header, extension headers and eight bytes of TCP or UDP. Checksums are not judged. The sender of what is quoted is the
+// receiver of b.
+func (t *Tuple) ParseQuoted(b []byte) (ok bool) {
+	var outer Tuple
+	if !outer.parse(b, false) || outer.Frag.IsLater() || int(outer.End)-int(outer.L4) < ICMPLen {
+		return false
 	}
 	message := b[outer.L4:outer.End]
 	switch {
@@ -61,16 +65,15 @@ func QuotedTuple(b []byte) (q Tuple, ok bool) {
 		ok = ICMP(message).IsError()
 	case outer.Version == 6 && outer.Proto == ProtoICMPv6:
 		ok = ICMPv6(message).IsError()
-	default:
-		ok = false
 	}
-	if !ok || !q.parse(message[ICMPLen:], true) || q.Version != outer.Version {
-		return Tuple{}, false
+	*t = Tuple{}
+	if !ok || !t.parse(message[ICMPLen:], true) || t.Version != outer.Version {
+		return false
 	}
 	start := outer.L4 + ICMPLen
-	q.L4 += start
-	q.End += uint32(start)
-	return q, true
+	t.L4 += start
+	t.End += uint32(start)
+	return true
 }
 
 // parse fills a zero tuple. A quoted packet may end before its header says.
@@ -98,7 +101,8 @@ func (t *Tuple) parseIPv4(b []byte, quoted bool) bool {
 	if header < IPv4MinLen || total < header || total > len(b) {
 		return false
 	}
-	t.Src, t.Dst = mapIPv4(h.Src()), mapIPv4(h.Dst())
+	putMapped(&t.Src, h.SrcUint32())
+	putMapped(&t.Dst, h.DstUint32())
 	t.Frag = h.Fragment()
 	t.Proto = h.Protocol()
 	t.L4, t.End = uint16(header), uint32(total)
@@ -154,7 +158,6 @@ func (t *Tuple) parseTransport(b []byte, quoted bool) bool {
 	return true
 }
 
-// mapIPv4 is an IPv4 address in its IPv4-mapped IPv6 form (RFC 4291 section 2.5.5.2).
-func mapIPv4(a [4]byte) [16]byte {
-	return [16]byte{10: 0xff, 11: 0xff, 12: a[0], 13: a[1], 14: a[2], 15: a[3]}
-}
+// putMapped writes an IPv4 address in its IPv4-mapped IPv6 form (RFC 4291 section 2.5.5.2) over a zero one. It is one store, so
+// that whoever loads the address as words need not wait for its bytes.
+func putMapped(dst *[16]byte, a uint32) { binary.BigEndian.PutUint64(dst[8:], 0xffff<<32|uint64(a)) }

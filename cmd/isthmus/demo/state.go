@@ -124,6 +124,10 @@ func (b *Bed) offloads() string {
 		return "plain devices without offload headers"
 	case off.Offloads:
 		return "off"
+	case off.TSO:
+		return "on, without that of TCP segmentation"
+	case off.USO:
+		return "on, without that of UDP segmentation"
 	}
 	return "on, where the kernel has them"
 }

@@ -1267,6 +1267,7 @@ func (x *Testing) GetHealthCheckTimeout() *durationpb.Duration {
 	return nil
 }
 
+// StatusRequest asks for everything.
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1303,6 +1304,7 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{15}
 }
 
+// StatusResponse describes a running daemon.
 type StatusResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -2510,6 +2512,7 @@ func (x *Flow) GetBytesIn() uint64 {
 	return 0
 }
 
+// DropsRequest asks for counters of drops.
 type DropsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Also count for each ENI.
@@ -2555,6 +2558,7 @@ func (x *DropsRequest) GetByEni() bool {
 	return false
 }
 
+// DropsResponse counts drops.
 type DropsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Every reason there is, in the order of the stages.
