@@ -14,11 +14,12 @@ const fragmentLimit = 4096
 // joinFirst lets later fragments follow their first one: it remembers the ports of a first fragment, and gives them to the
 // key of a later one. False means that the first has not come. Where ports do not count nothing needs to be remembered.
 func (w *worker) joinFirst(p *packet, g *viewGateway) bool {
-	if g.kind != flow.FiveTuple || p.joined {
-		return true
-	}
 	var t wire.Tuple
 	t.Parse(p.buf.Bytes())
+	// A later IPv6 fragment may name another protocol than its first.
+	if p.joined || g.kind == flow.TwoTuple || g.kind == flow.ThreeTuple && t.Version == 4 {
+		return true
+	}
 	key := flow.FragmentKey{Src: t.Src, Dst: t.Dst, ID: t.Frag.ID, Scope: g.scope}
 	if t.Version == 4 {
 		key.Proto = t.Proto
