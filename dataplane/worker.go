@@ -26,12 +26,13 @@ type worker struct {
 	view   *view
 	now    uint32 // engine time of the turn in milliseconds, modulo 2^32
 
-	flows   *flow.Table // of one flow until the first state is applied
-	leases  *flow.Ports
-	swept   uint32 // when expiry last visited entries
-	visit   func(flow.Handle, *flow.Entry)
-	pending []early // PROXY headers that wait for their acknowledgement
-	after   []early // PROXY headers to send behind this batch
+	flows    *flow.Table // of one flow until the first state is applied
+	leases   *flow.Ports
+	swept    uint32 // when expiry last visited entries
+	visit    func(flow.Handle, *flow.Entry)
+	pending  []early // PROXY headers that wait for their acknowledgement
+	after    []early // PROXY headers to send behind this batch
+	repeated uint32  // when pending was last looked at
 
 	bufs      [batchSize]*port.Buffer
 	batch     [batchSize]packet
@@ -80,7 +81,7 @@ func (w *worker) turn(now time.Duration, ready []uint32) (busy bool) {
 		}
 	}
 	busy = w.carryStrays() || busy
-	if len(w.pending) > 0 {
+	if len(w.pending) > 0 && w.now != w.repeated {
 		w.repeatEarly()
 	}
 	w.expire()
@@ -180,7 +181,7 @@ func (w *worker) unwatch(slot uint16) {
 func (w *worker) patience() time.Duration {
 	wait := 10 * time.Second
 	if w.flows.Len() > 0 {
-		wait = time.Second
+		wait = sweepPause(w.flows.HighWater())
 	}
 	for i := range w.pending {
 		left := time.Duration(int32(w.pending[i].due-w.now)) * time.Millisecond
