@@ -76,6 +76,35 @@ func BenchmarkRoute(b *testing.B) {
 	}
 }
 
+// TestExceptionsAllocateNothing replays what does not just pass: a segment that is answered with RST, a first segment
+// that is split, and one that is cut.
+func TestExceptionsAllocateNothing(t *testing.T) {
+	st := newState()
+	withProxy(st)
+	b := newBed(t, st, Config{})
+	b.connect(clientAddr, clientISN, 8960)
+	unknown := atEndpoint(data(1, 2, "hello"))
+	unknown.Src = manyClient(1)
+	replay := []*port.Buffer{
+		full(unknown),
+		super(pkttest.TCP{Seq: firstSeq, Ack: targetISN + 1, Flags: "A", Payload: []byte(long(65400))}, 8360),
+		full(pkttest.TCP{Seq: firstSeq, Ack: targetISN + 1, Flags: "A", Payload: []byte(long(8460))}),
+	}
+	b.ports = map[string]port.Port{
+		"consumer": port.NewMem(port.MemConfig{Name: "consumer", Discard: true, Replay: replay}),
+		"provider": port.NewMem(port.MemConfig{Name: "provider", Discard: true}),
+	}
+	b.applyPorts(st)
+	w := b.engine.workers[0]
+	ready := []uint32{0, 1}
+	if n := testing.AllocsPerRun(100, func() { w.turn(b.now, ready); w.publish() }); n != 0 {
+		t.Errorf("%v allocations a turn, want none", n)
+	}
+	if f := b.engine.Stats().Flows; f.OwnResets < 100 || f.HeadersSent < 200 {
+		t.Fatalf("flows %+v", f)
+	}
+}
+
 func TestRoutesAllocateNothing(t *testing.T) {
 	for _, proxy := range []bool{false, true} {
 		for _, inward := range []bool{false, true} {

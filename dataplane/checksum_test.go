@@ -140,3 +140,19 @@ func TestPartialChecksumOfEditedPackets(t *testing.T) {
 		})
 	}
 }
+
+// TestInsertedMSSKeepsTheBitsBeside inserts the option into a SYN-ACK that negotiates accurate ECN by the bit beside the
+// data offset.
+func TestInsertedMSSKeepsTheBitsBeside(t *testing.T) {
+	st := newState()
+	withProxy(st)
+	b := newBed(t, st, Config{})
+	node := b.connect(clientAddr, clientISN, 8960)
+	pkt := pkttest.TCP{Src: targetAddr, Dst: node, Seq: targetISN, Ack: firstSeq, Flags: "SAC", Window: 500}.Bytes()
+	pkt[32] |= 1
+	complete(pkt)
+	in, _ := b.fromTarget(pkt)
+	if got := b.one(in); got[32] != 6<<4|1 {
+		t.Errorf("data offset and the bits beside it are %#x", got[32])
+	}
+}

@@ -76,7 +76,7 @@ const NumReasons = int(reasonCount)
 var reasons = [NumReasons]struct{ symbol, sentence string }{
 	Unexplained:        {"unexplained", "A stage stopped the packet without saying why; please report this as a bug."},
 	NotIPv4:            {"not-ipv4", "Not an IPv4 packet; interface endpoints carry IPv4 only so far."},
-	Malformed:          {"malformed", "A header is cut short or contradicts itself."},
+	Malformed:          {"malformed", "A header is cut short or contradicts itself, or a checksum is wrong that would have to be made anew."},
 	Fragment:           {"fragment", "An IP fragment; load balancers do not take fragments of TCP."},
 	TooBig:             {"too-big", "Longer than the endpoint MTU of 8500 bytes; dropped in silence, no ICMP is sent."},
 	NoENI:              {"no-eni", "No ENI has this destination address on this port."},

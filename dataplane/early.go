@@ -53,6 +53,7 @@ func (w *worker) sendEarly() {
 
 // repeatEarly repeats the headers that are due, as many as there are buffers for, and forgets those that are done with.
 func (w *worker) repeatEarly() {
+	w.repeated = w.now
 	for i := 0; i < len(w.pending); {
 		one := &w.pending[i]
 		switch {

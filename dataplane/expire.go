@@ -3,7 +3,11 @@
 
 package dataplane
 
-import "github.com/isthmus-net/isthmus/dataplane/flow"
+import (
+	"time"
+
+	"github.com/isthmus-net/isthmus/dataplane/flow"
+)
 
 // Timers of a connection in milliseconds, but for the idle time, which is the listener's (AWS NLB; where AWS does not
 // say, the values conntrack implementations agree on).
@@ -51,6 +55,13 @@ func (w *worker) expire() {
 	w.flows.Sweep(n, w.visit)
 	w.inspections.Sweep(n, w.visitInspection)
 	w.leases.Sweep(n, w.now)
+}
+
+// sweepPause is how long a worker without traffic may sleep so that its turns keep up with sweepPeriod: a second at most,
+// less with a table of many entries.
+func sweepPause(entries int) time.Duration {
+	pause := sweepMost * sweepPeriod * time.Millisecond / time.Duration(max(entries, 1))
+	return min(max(pause, time.Millisecond), time.Second)
 }
 
 // reap is what expire does to one entry.

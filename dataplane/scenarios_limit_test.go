@@ -119,10 +119,14 @@ func manyClient(n int) netip.AddrPort {
 func openMany(n int, listener uint16) step {
 	return func(s *story) {
 		p := syn
-		p.Dst = netip.AddrPortFrom(endpointAddr.Addr(), listener)
+		p.Src, p.Dst = clientAddr, netip.AddrPortFrom(endpointAddr.Addr(), listener)
+		pkt := p.Bytes()
 		for i := range n {
-			p.Src = manyClient(i)
-			s.consumer.Inject(0, p.Bytes())
+			client := manyClient(i)
+			copy(pkt[12:16], client.Addr().AsSlice())
+			pkt[20], pkt[21] = byte(client.Port()>>8), byte(client.Port())
+			complete(pkt)
+			s.consumer.Inject(0, pkt)
 			if i%64 == 63 || i == n-1 {
 				s.engine.Turn(s.now)
 				s.consumer.Take(0)

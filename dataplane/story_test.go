@@ -14,7 +14,6 @@ import (
 
 	"github.com/gopacket/gopacket/layers"
 
-	"github.com/isthmus-net/isthmus/dataplane/port"
 	"github.com/isthmus-net/isthmus/pkg/pkttest"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
@@ -208,14 +207,6 @@ func losePort(id string) step {
 		s.diagram.Note(party(id), "the namespace is gone")
 		delete(s.ports, id)
 		s.applyPorts(s.state)
-	}
-}
-
-// buffers are packets with offload fields on a queue of a port, for scenarios without pcap.
-func buffers(id string, queue int, bufs ...*port.Buffer) step {
-	return func(s *story) {
-		s.mem(id).InjectBuffers(queue, bufs...)
-		s.settle()
 	}
 }
 

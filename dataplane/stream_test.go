@@ -45,7 +45,7 @@ type stream struct {
 // TestStreamThroughLossyNetwork runs random connections to their end: whatever the network does, the target reads the
 // header and then the stream, and the client never sees what it could not have caused.
 func TestStreamThroughLossyNetwork(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(200) {
 		s := newStream(t, seed, false)
 		s.play()
 		if t.Failed() {
@@ -56,7 +56,7 @@ func TestStreamThroughLossyNetwork(t *testing.T) {
 
 // TestEarlyStreamThroughLossyNetwork does the same with the header alone behind the handshake.
 func TestEarlyStreamThroughLossyNetwork(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(200) {
 		s := newStream(t, seed, true)
 		s.play()
 		if t.Failed() {

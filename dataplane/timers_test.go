@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/pkg/pkttest"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
@@ -111,6 +112,7 @@ func TestManyEarlyHeadersAreRepeated(t *testing.T) {
 	seen := map[uint16]int{}
 	for range 10 {
 		b.engine.Turn(b.now)
+		b.now += time.Millisecond
 		list := b.provider.Take(0)
 		if len(list) > spareSize {
 			t.Errorf("%d headers in one turn", len(list))
@@ -168,5 +170,59 @@ func TestEarlyHeadersBeyondTheList(t *testing.T) {
 	b.connectEarly(t, 1)
 	if len(w.pending) != earlyPending || cap(w.pending) != earlyPending {
 		t.Errorf("%d headers are remembered, with room for %d", len(w.pending), cap(w.pending))
+	}
+}
+
+// TestPortRestsAfterItsConnection leaves a single port and looks when it can be used again: 60 s after its connection has
+// closed, the time of closing counted in.
+func TestPortRestsAfterItsConnection(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		close []pkttest.TCP // the first from the client, the second from the target
+		after time.Duration
+	}{
+		{"closed by both", []pkttest.TCP{flagged("FA", firstSeq, targetISN+1), flagged("FA", targetISN+1, firstSeq+1)}, 60 * time.Second},
+		{"reset", []pkttest.TCP{flagged("R", firstSeq, 0)}, 60 * time.Second},
+		{"idle", nil, 350*time.Second + 60*time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBed(t, newState(), Config{})
+			node := b.connect(clientAddr, clientISN, 1460)
+			w := b.engine.workers[0]
+			pair := flow.Pair{Node: w.view.enis[w.flows.At(0).Node.Slot].node.Slot, Target: targetAddr.Addr().As16(), TargetPort: targetAddr.Port()}
+			for w.leases.InUse(pair) < flow.NATCount {
+				w.leases.Lease(pair, 0)
+			}
+			for i, p := range c.close {
+				if i == 0 {
+					b.fromClient(atEndpoint(p).Bytes())
+				} else {
+					p.Src, p.Dst = targetAddr, node
+					b.fromTarget(p.Bytes())
+				}
+			}
+			next := atEndpoint(syn)
+			next.Src = manyClient(1)
+			closed := b.now
+			for refused := uint64(1); ; refused++ {
+				b.step(time.Second)
+				out, _ := b.fromClient(next.Bytes())
+				switch rested := b.now - closed; {
+				case len(out) == 0 && rested > c.after+6*time.Second:
+					t.Fatalf("no port after %v", rested)
+				case len(out) == 0:
+					if b.dropped(PortsExhausted) != refused {
+						t.Fatalf("drops %v", b.drops())
+					}
+					continue
+				case rested < c.after:
+					t.Errorf("the port is in use again after %v", rested)
+				}
+				if src, _ := endsOf(pkttest.Decode(t, b.one(out))); src != node {
+					t.Errorf("connected from %v, the port that is free is %v", src, node)
+				}
+				return
+			}
+		})
 	}
 }

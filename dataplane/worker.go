@@ -35,6 +35,7 @@ type worker struct {
 	visitInspection func(flow.Handle, *flow.StickyEntry)
 	pending         []early // PROXY headers that wait for their acknowledgement
 	after           []early // PROXY headers to send behind this batch
+	repeated        uint32  // when pending was last looked at
 
 	bufs      [batchSize]*port.Buffer
 	batch     [batchSize]packet
@@ -97,7 +98,7 @@ func (w *worker) turn(now time.Duration, ready []uint32) (busy bool) {
 		}
 	}
 	busy = w.carryStrays() || busy
-	if len(w.pending) > 0 {
+	if len(w.pending) > 0 && w.now != w.repeated {
 		w.repeatEarly()
 	}
 	w.expire()
@@ -197,7 +198,7 @@ func (w *worker) unwatch(slot uint16) {
 func (w *worker) patience() time.Duration {
 	wait := 10 * time.Second
 	if w.flows.Len()+w.inspections.Len() > 0 {
-		wait = time.Second
+		wait = sweepPause(w.flows.HighWater() + w.inspections.HighWater())
 	}
 	for i := range w.pending {
 		left := time.Duration(int32(w.pending[i].due-w.now)) * time.Millisecond

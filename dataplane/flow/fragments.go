@@ -44,7 +44,9 @@ type fragment struct {
 
 // NewFragments makes a table for limit packets, 1 or more, that hashes with key.
 func NewFragments(limit int, key HashKey) *Fragments {
-	return &Fragments{key: key, index: newIndex(limit), entries: make([]fragment, limit)}
+	x, m := newIndex(limit)
+	entries, n := newArray[fragment](limit)
+	return keep(&Fragments{key: key, index: x, entries: entries}, m, n)
 }
 
 // Remember notes the first fragment of a packet, in place of one noted before under the same key. Now is engine time in

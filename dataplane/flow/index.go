@@ -19,7 +19,9 @@ const maxSlots = 1<<32 - 1
 type index []uint64
 
 // newIndex makes an index for so many keys. One slot at least stays empty, which ends every search.
-func newIndex(keys int) index { return make(index, (slotsPerPair*max(keys, 1)+1)/2) }
+func newIndex(keys int) (index, mapping) {
+	return newArray[uint64]((slotsPerPair*max(keys, 1) + 1) / 2)
+}
 
 // slot is what the index holds for an entry number under a hash.
 func slot(hash uint64, h uint32) uint64 { return hash&^0xffffffff | uint64(h) + 1 }

@@ -24,8 +24,9 @@ type shard struct {
 }
 
 // newShard makes a shard of limit entries with so many keys each.
-func newShard(limit, keys int, key HashKey) shard {
-	return shard{key: key, index: newIndex(keys * limit), limit: limit}
+func newShard(limit, keys int, key HashKey) (shard, mapping) {
+	x, m := newIndex(keys * limit)
+	return shard{key: key, index: x, limit: limit}, m
 }
 
 // Len is the number of flows in the table.

@@ -32,12 +32,9 @@ type StickyTable struct {
 // memory see NewTable; a flow costs BytesPerSticky bytes.
 func NewSticky(limit int, key HashKey, worker int) *StickyTable {
 	limit = min(max(limit, 0), MaxStickyFlows)
-	return &StickyTable{
-		shard:   newShard(limit, 1, key),
-		entries: make([]StickyEntry, limit),
-		cookies: newCookies(key),
-		worker:  uint32(worker),
-	}
+	s, m := newShard(limit, 1, key)
+	entries, n := newArray[StickyEntry](limit)
+	return keep(&StickyTable{shard: s, entries: entries, cookies: newCookies(key), worker: uint32(worker)}, m, n)
 }
 
 // Hash is the hash under which the table looks for key, the same in the tables of all workers.

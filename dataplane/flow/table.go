@@ -20,12 +20,12 @@ type Table struct {
 }
 
 // NewTable makes a table for at most limit flows (itself at most 1,431,655,765) that hashes with key. It reserves
-// BytesPerFlow bytes of address space for each. The runtime does not touch large memory that comes fresh and zeroed
-// from the kernel, so a table made at the start of a process becomes resident only as flows use it. One made in the
-// memory of a table dropped before is zeroed, and so resident, at once: make it once.
+// BytesPerFlow bytes of address space for each, which become resident only as flows use them.
 func NewTable(limit int, key HashKey) *Table {
 	limit = min(max(limit, 0), maxFlows)
-	return &Table{shard: newShard(limit, 2, key), entries: make([]Entry, limit)}
+	s, m := newShard(limit, 2, key)
+	entries, n := newArray[Entry](limit)
+	return keep(&Table{shard: s, entries: entries}, m, n)
 }
 
 // Hash is the hash under which the table looks for key.
