@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -28,6 +29,9 @@ const (
 	lastRetry  = 8 * time.Second
 )
 
+// lookAgain is how often what is around the ports of GWLB endpoints is looked at; it belongs to others and may change.
+const lookAgain = 10 * time.Second
+
 // maxClosing is how many ports are closed at once; each holds a thread meanwhile.
 const maxClosing = 64
 
@@ -44,8 +48,13 @@ type dialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 
 // opener is where ports come from: the kernel, or a test's memory.
 type opener interface {
-	// open opens a port in its namespace and configures it.
-	open(spec *vpc.Port) (device, error)
+	// open opens a port in its namespace and configures it, for transit where a GWLB endpoint is alone on it.
+	open(spec *vpc.Port, transit bool) (device, error)
+	// narrow says what of a port and the ways from it to appliances carries less than they need, as a *narrowError; nil if
+	// nothing does.
+	narrow(spec *vpc.Port, ways []way) error
+	// warnings says what around the port of a GWLB endpoint is not as its traffic needs it.
+	warnings(spec *vpc.Port) []string
 	// openProbe opens the port that health checks enter by, in a namespace of its own, and says how to dial there.
 	openProbe() (device, dialFunc, error)
 	// lookup says which namespace a path leads to.
@@ -57,11 +66,19 @@ type opener interface {
 // attachment is a port of the state, open or not.
 type attachment struct {
 	spec vpc.Port
+	use  portUse
 	device
-	used    port.Port // what the engine uses: the device's port, wrapped or not; nil while it is not open
-	err     error     // why it is not open
-	retryAt time.Time // when to try again, if its namespace is there
-	wait    time.Duration
+	used     port.Port // what the engine uses: the device's port, wrapped or not; nil while it is not open
+	err      error     // why it is not open
+	retryAt  time.Time // when to try again, if its namespace is there
+	wait     time.Duration
+	warnings []string
+	lookAt   time.Time // when to look for them again
+}
+
+// serves says whether the attachment is as a port has to be that is used so.
+func (at *attachment) serves(spec *vpc.Port, use portUse) bool {
+	return reflect.DeepEqual(at.spec, *spec) && at.use.transit(spec) == use.transit(spec)
 }
 
 // attacher opens and closes ports. It is not a task: the reconciler calls it, one call at a time, so that it knows
@@ -120,15 +137,15 @@ func (a *attacher) openPorts(attachments map[string]*attachment) map[string]port
 }
 
 // attach opens a port, or finds out why it does not open.
-func (a *attacher) attach(spec *vpc.Port, now time.Time) *attachment {
-	at := &attachment{spec: *spec}
+func (a *attacher) attach(spec *vpc.Port, use portUse, now time.Time) *attachment {
+	at := &attachment{spec: *spec, use: use}
 	a.try(at, now)
 	return at
 }
 
 // try opens the port of an attachment. What fails is logged when it is news, and tried again later.
 func (a *attacher) try(at *attachment, now time.Time) {
-	d, err := a.from.open(&at.spec)
+	d, err := a.open(at)
 	at.device, at.err = d, err
 	if err != nil {
 		at.wait = min(max(2*at.wait, firstRetry), lastRetry)
@@ -138,13 +155,49 @@ func (a *attacher) try(at *attachment, now time.Time) {
 		}
 		return
 	}
-	at.wait = 0
+	at.wait, at.lookAt = 0, now
 	at.used = a.wrap(at.spec.ID, d.port)
 	a.news(at, "error", "")
 	a.log.Info("port opened", "port", at.spec.ID, "netns", at.spec.Netns, "device", at.spec.Device, "kind", at.spec.Kind.String())
 	if off := strings.Join(d.offloads.Reasons, "; "); a.news(at, "offloads", off) && off != "" {
 		a.log.Info("offloads off: "+off, "port", at.spec.ID)
 	}
+}
+
+// open opens the device of an attachment, if what is around it carries what is sent there.
+func (a *attacher) open(at *attachment) (device, error) {
+	d, err := a.from.open(&at.spec, at.use.transit(&at.spec))
+	if err != nil || len(at.use.ways) == 0 {
+		return d, err
+	}
+	if err := a.from.narrow(&at.spec, at.use.ways); err != nil {
+		d.port.Close()
+		return device{}, err
+	}
+	return d, nil
+}
+
+// look renews the warnings about ports of GWLB endpoints where it is time, logs those that are news, and says whether
+// there are any.
+func (a *attacher) look(now time.Time) (news bool) {
+	for _, at := range a.ports {
+		var warnings []string
+		if at.used != nil && at.use.nextHop {
+			if now.Before(at.lookAt) {
+				continue
+			}
+			at.lookAt = now.Add(lookAgain)
+			warnings = a.from.warnings(&at.spec)
+		}
+		if slices.Equal(warnings, at.warnings) {
+			continue
+		}
+		news, at.warnings = true, warnings
+		if text := strings.Join(warnings, "; "); a.news(at, "warnings", text) && text != "" {
+			a.log.Warn("a namespace does not suit GWLB endpoints: "+text, "port", at.spec.ID, "netns", at.spec.Netns)
+		}
+	}
+	return news
 }
 
 // news says whether a text about a port differs from the last one about the same matter.

@@ -87,8 +87,11 @@ func newCheck(s *vpc.State, g *vpc.TargetGroup, id dataplane.TargetID, r *datapl
 	if h.Port != 0 {
 		c.to = netip.AddrPortFrom(r.Via, h.Port)
 	}
-	if h.Protocol == vpc.CheckHTTP {
-		// As AWS does: the node's address and the listener's port, not the target's.
+	if h.Protocol == vpc.CheckHTTP || h.Protocol == vpc.CheckHTTPS {
+		// As AWS does: the node's address and the listener's port, not the target's. A gateway load balancer has none.
+		if listener == 0 {
+			listener = c.to.Port()
+		}
 		c.host = netip.AddrPortFrom(r.Node, listener).String()
 		c.path, c.low, c.high = h.Path, h.MatchLow, h.MatchHigh
 	}

@@ -62,16 +62,11 @@ func stateToProto(s *vpc.State) (*apiv1.State, error) {
 		m.Ports = append(m.Ports, out)
 	}
 	for _, lb := range s.LoadBalancers {
-		out := &apiv1.LoadBalancer{Id: lb.ID, VpcId: lb.VPC, CrossZone: lb.CrossZone, Nodes: enisToProto(lb.Nodes)}
-		for _, l := range lb.Listeners {
-			out.Listeners = append(out.Listeners, &apiv1.Listener{
-				Port: uint32(l.Port), TargetGroupId: l.TargetGroup, IdleTimeout: durationpb.New(l.IdleTimeout),
-			})
-		}
-		m.LoadBalancers = append(m.LoadBalancers, out)
+		m.LoadBalancers = append(m.LoadBalancers, loadBalancerToProto(&lb))
 	}
+	gateways := s.GatewayGroups()
 	for i := range s.TargetGroups {
-		g, err := targetGroupToProto(&s.TargetGroups[i])
+		g, err := targetGroupToProto(&s.TargetGroups[i], gateways[s.TargetGroups[i].ID])
 		if err != nil {
 			return nil, err
 		}
@@ -81,7 +76,12 @@ func stateToProto(s *vpc.State) (*apiv1.State, error) {
 		m.EndpointServices = append(m.EndpointServices, &apiv1.EndpointService{Id: e.ID, LoadBalancerIds: e.LoadBalancers})
 	}
 	for _, e := range s.Endpoints {
-		m.Endpoints = append(m.Endpoints, &apiv1.Endpoint{Id: e.ID, ServiceId: e.Service, VpcId: e.VPC, Enis: enisToProto(e.ENIs)})
+		out := &apiv1.Endpoint{Id: e.ID, ServiceId: e.Service, VpcId: e.VPC, Enis: enisToProto(e.ENIs),
+			Type: apiv1.EndpointType_ENDPOINT_TYPE_INTERFACE}
+		if e.Type == vpc.GatewayLoadBalancer {
+			out.Type = apiv1.EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER
+		}
+		m.Endpoints = append(m.Endpoints, out)
 	}
 	m.Testing = testingToProto(s.Testing)
 	return m, nil
@@ -112,14 +112,33 @@ func enisToProto(enis []vpc.ENI) []*apiv1.ENI {
 	return out
 }
 
-func targetGroupToProto(g *vpc.TargetGroup) (*apiv1.TargetGroup, error) {
+func loadBalancerToProto(lb *vpc.LoadBalancer) *apiv1.LoadBalancer {
+	out := &apiv1.LoadBalancer{Id: lb.ID, VpcId: lb.VPC, CrossZone: lb.CrossZone, Nodes: enisToProto(lb.Nodes),
+		Type: apiv1.LoadBalancerType_LOAD_BALANCER_TYPE_NETWORK, Mtu: uint32(lb.MTU)}
+	if lb.Type == vpc.Gateway {
+		out.Type = apiv1.LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY
+	}
+	for _, l := range lb.Listeners {
+		out.Listeners = append(out.Listeners, &apiv1.Listener{
+			Port: uint32(l.Port), TargetGroupId: l.TargetGroup, IdleTimeout: durationpb.New(l.IdleTimeout),
+			SendTcpResetOnIdleTimeout: l.ResetOnIdle,
+		})
+	}
+	return out
+}
+
+// targetGroupToProto leaves out what is not for the type of load balancer that uses the group, unless it is set.
+func targetGroupToProto(g *vpc.TargetGroup, gateway bool) (*apiv1.TargetGroup, error) {
 	out := &apiv1.TargetGroup{
 		Id:                        g.ID,
 		VpcId:                     g.VPC,
 		DeregistrationDelay:       durationpb.New(g.DeregistrationDelay),
 		TerminateOnDeregistration: g.TerminateOnDeregistration,
-		TerminateOnUnhealthy:      proto.Bool(g.TerminateOnUnhealthy),
 	}
+	if !gateway || g.TerminateOnUnhealthy {
+		out.TerminateOnUnhealthy = proto.Bool(g.TerminateOnUnhealthy)
+	}
+	failoverToProto(out, g, gateway)
 	if g.ProxyProtocol != (vpc.ProxyProtocol{}) {
 		out.ProxyProtocolV2 = &apiv1.ProxyProtocolV2{
 			Enabled:         g.ProxyProtocol.Enabled,
@@ -129,8 +148,41 @@ func targetGroupToProto(g *vpc.TargetGroup) (*apiv1.TargetGroup, error) {
 			out.ProxyProtocolV2.HeaderPlacement = apiv1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK
 		}
 	}
-	h := &g.HealthCheck
-	out.HealthCheck = &apiv1.HealthCheck{
+	var err error
+	if out.HealthCheck, err = healthCheckToProto(&g.HealthCheck); err != nil {
+		return nil, fmt.Errorf("writing the configuration: target group %s: %w", g.ID, err)
+	}
+	for _, t := range g.Targets {
+		out.Targets = append(out.Targets, &apiv1.Target{
+			Address: addressText(t.Address), Port: uint32(t.Port), ZoneId: t.Zone, Draining: t.Draining,
+		})
+	}
+	return out, nil
+}
+
+// failoverToProto says how packets stick to appliances and what becomes of them when those fail.
+func failoverToProto(out *apiv1.TargetGroup, g *vpc.TargetGroup, gateway bool) {
+	switch {
+	case g.Stickiness == vpc.ThreeTuple:
+		out.Stickiness = apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO
+	case g.Stickiness == vpc.TwoTuple:
+		out.Stickiness = apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP
+	case gateway:
+		out.Stickiness = apiv1.Stickiness_STICKINESS_FIVE_TUPLE
+	}
+	switch {
+	case g.Rebalance:
+		out.TargetFailover = apiv1.TargetFailover_TARGET_FAILOVER_REBALANCE
+	case gateway:
+		out.TargetFailover = apiv1.TargetFailover_TARGET_FAILOVER_NO_REBALANCE
+	}
+	if g.ResetOnUnhealthy || g.ResetOnDeregistration {
+		out.SendTcpReset = &apiv1.SendTCPReset{OnUnhealthy: g.ResetOnUnhealthy, OnDeregistration: g.ResetOnDeregistration}
+	}
+}
+
+func healthCheckToProto(h *vpc.HealthCheck) (*apiv1.HealthCheck, error) {
+	out := &apiv1.HealthCheck{
 		Port:               uint32(h.Port),
 		Path:               h.Path,
 		Interval:           durationpb.New(h.Interval),
@@ -140,20 +192,18 @@ func targetGroupToProto(g *vpc.TargetGroup) (*apiv1.TargetGroup, error) {
 	}
 	switch h.Protocol {
 	case vpc.CheckNone:
-		out.HealthCheck = &apiv1.HealthCheck{Protocol: apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE}
+		return &apiv1.HealthCheck{Protocol: apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE}, nil
 	case vpc.CheckTCP:
-		out.HealthCheck.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_TCP
+		out.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_TCP
+		return out, nil
 	case vpc.CheckHTTP:
-		out.HealthCheck.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP
-		out.HealthCheck.Matcher = fmt.Sprintf("%d-%d", h.MatchLow, h.MatchHigh)
+		out.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP
+	case vpc.CheckHTTPS:
+		out.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS
 	default:
-		return nil, fmt.Errorf("writing the configuration: target group %s has the unknown health check protocol %d", g.ID, h.Protocol)
+		return nil, fmt.Errorf("unknown health check protocol %d", h.Protocol)
 	}
-	for _, t := range g.Targets {
-		out.Targets = append(out.Targets, &apiv1.Target{
-			Address: addressText(t.Address), Port: uint32(t.Port), ZoneId: t.Zone, Draining: t.Draining,
-		})
-	}
+	out.Matcher = fmt.Sprintf("%d-%d", h.MatchLow, h.MatchHigh)
 	return out, nil
 }
 

@@ -18,13 +18,15 @@ import (
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
-// Defaults of a configuration, those of network load balancers.
+// Defaults of a configuration, those of network load balancers and, where they differ, of gateway load balancers.
 const (
-	defaultIdleTimeout         = 350 * time.Second
 	defaultDeregistrationDelay = 300 * time.Second
 	defaultHealthInterval      = 30 * time.Second
 	defaultTimeoutTCP          = 10 * time.Second
 	defaultTimeoutHTTP         = 6 * time.Second
+	gatewayHealthPort          = 80
+	gatewayHealthInterval      = 10 * time.Second
+	gatewayHealthTimeout       = 5 * time.Second
 	defaultHealthyThreshold    = 5
 	defaultUnhealthyThreshold  = 2
 	defaultMatchLow            = 200
@@ -49,15 +51,19 @@ func stateFromProto(m *apiv1.State) (*vpc.State, error) {
 	for i, lb := range m.LoadBalancers {
 		s.LoadBalancers = append(s.LoadBalancers, c.loadBalancer(fmt.Sprintf("load_balancers[%d]", i), lb))
 	}
+	gateways := s.GatewayGroups()
 	for i, g := range m.TargetGroups {
-		s.TargetGroups = append(s.TargetGroups, c.targetGroup(fmt.Sprintf("target_groups[%d]", i), g))
+		s.TargetGroups = append(s.TargetGroups, c.targetGroup(fmt.Sprintf("target_groups[%d]", i), g, gateways[g.Id]))
 	}
 	for _, e := range m.EndpointServices {
 		s.Services = append(s.Services, vpc.EndpointService{ID: e.Id, LoadBalancers: e.LoadBalancerIds})
 	}
 	for i, e := range m.Endpoints {
-		enis := c.enis(fmt.Sprintf("endpoints[%d].enis", i), e.Enis)
-		s.Endpoints = append(s.Endpoints, vpc.Endpoint{ID: e.Id, Service: e.ServiceId, VPC: e.VpcId, ENIs: enis})
+		out := vpc.Endpoint{ID: e.Id, Service: e.ServiceId, VPC: e.VpcId, ENIs: c.enis(fmt.Sprintf("endpoints[%d].enis", i), e.Enis)}
+		if e.Type == apiv1.EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER {
+			out.Type = vpc.GatewayLoadBalancer
+		}
+		s.Endpoints = append(s.Endpoints, out)
 	}
 	if t := m.Testing; t != nil {
 		s.Testing = &vpc.Testing{
@@ -148,25 +154,42 @@ func (c *converter) enis(path string, list []*apiv1.ENI) []vpc.ENI {
 }
 
 func (c *converter) loadBalancer(path string, lb *apiv1.LoadBalancer) vpc.LoadBalancer {
-	out := vpc.LoadBalancer{ID: lb.Id, VPC: lb.VpcId, CrossZone: lb.CrossZone, Nodes: c.enis(path+".nodes", lb.Nodes)}
+	out := vpc.LoadBalancer{ID: lb.Id, VPC: lb.VpcId, MTU: int(lb.Mtu), CrossZone: lb.CrossZone, Nodes: c.enis(path+".nodes", lb.Nodes)}
+	if lb.Type == apiv1.LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY {
+		out.Type = vpc.Gateway
+	}
 	for i, l := range lb.Listeners {
 		out.Listeners = append(out.Listeners, vpc.Listener{
 			Port:        c.portNumber(fmt.Sprintf("%s.listeners[%d].port", path, i), l.Port),
 			TargetGroup: l.TargetGroupId,
-			IdleTimeout: durationOr(l.IdleTimeout, defaultIdleTimeout),
+			IdleTimeout: durationOr(l.IdleTimeout, vpc.DefaultIdleTimeout),
+			ResetOnIdle: l.SendTcpResetOnIdleTimeout,
 		})
 	}
 	return out
 }
 
-func (c *converter) targetGroup(path string, g *apiv1.TargetGroup) vpc.TargetGroup {
+// targetGroup converts a target group, whose defaults depend on the type of load balancer that uses it.
+func (c *converter) targetGroup(path string, g *apiv1.TargetGroup, gateway bool) vpc.TargetGroup {
 	out := vpc.TargetGroup{
 		ID:                        g.Id,
 		VPC:                       g.VpcId,
-		HealthCheck:               c.healthCheck(path+".health_check", g.HealthCheck),
+		HealthCheck:               c.healthCheck(path+".health_check", g.HealthCheck, gateway),
 		DeregistrationDelay:       durationOr(g.DeregistrationDelay, defaultDeregistrationDelay),
 		TerminateOnDeregistration: g.TerminateOnDeregistration,
-		TerminateOnUnhealthy:      g.TerminateOnUnhealthy == nil || *g.TerminateOnUnhealthy,
+		TerminateOnUnhealthy:      !gateway,
+		Rebalance:                 g.TargetFailover == apiv1.TargetFailover_TARGET_FAILOVER_REBALANCE,
+		ResetOnUnhealthy:          g.GetSendTcpReset().GetOnUnhealthy(),
+		ResetOnDeregistration:     g.GetSendTcpReset().GetOnDeregistration(),
+	}
+	if g.TerminateOnUnhealthy != nil {
+		out.TerminateOnUnhealthy = *g.TerminateOnUnhealthy
+	}
+	switch g.Stickiness {
+	case apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO:
+		out.Stickiness = vpc.ThreeTuple
+	case apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP:
+		out.Stickiness = vpc.TwoTuple
 	}
 	out.ProxyProtocol.Enabled = g.GetProxyProtocolV2().GetEnabled()
 	if g.GetProxyProtocolV2().GetHeaderPlacement() == apiv1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK {
@@ -185,17 +208,21 @@ func (c *converter) targetGroup(path string, g *apiv1.TargetGroup) vpc.TargetGro
 }
 
 // healthCheck converts a health check; h may be nil, which is the default one.
-func (c *converter) healthCheck(path string, h *apiv1.HealthCheck) vpc.HealthCheck {
+func (c *converter) healthCheck(path string, h *apiv1.HealthCheck, gateway bool) vpc.HealthCheck {
 	if h == nil {
 		h = &apiv1.HealthCheck{}
 	}
-	out := vpc.HealthCheck{Protocol: vpc.CheckTCP, Path: h.Path}
-	timeout := defaultTimeoutTCP
+	out := vpc.HealthCheck{Protocol: vpc.CheckTCP, Port: c.portNumber(path+".port", h.Port), Path: h.Path}
+	interval, timeout := defaultHealthInterval, defaultTimeoutTCP
 	switch h.Protocol {
 	case apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE:
 		return vpc.HealthCheck{Protocol: vpc.CheckNone}
 	case apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP:
 		out.Protocol, timeout = vpc.CheckHTTP, defaultTimeoutHTTP
+	case apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS:
+		out.Protocol = vpc.CheckHTTPS
+	}
+	if out.Protocol != vpc.CheckTCP {
 		out.MatchLow, out.MatchHigh = defaultMatchLow, defaultMatchHigh
 		if h.Path == "" {
 			out.Path = "/"
@@ -204,8 +231,13 @@ func (c *converter) healthCheck(path string, h *apiv1.HealthCheck) vpc.HealthChe
 	if h.Matcher != "" {
 		out.MatchLow, out.MatchHigh = c.matcher(path+".matcher", h.Matcher)
 	}
-	out.Port = c.portNumber(path+".port", h.Port)
-	out.Interval = durationOr(h.Interval, defaultHealthInterval)
+	if gateway {
+		interval, timeout = gatewayHealthInterval, gatewayHealthTimeout
+		if h.Port == 0 {
+			out.Port = gatewayHealthPort
+		}
+	}
+	out.Interval = durationOr(h.Interval, interval)
 	// A timeout that was not chosen gives way to an interval that was.
 	out.Timeout = durationOr(h.Timeout, min(timeout, max(out.Interval, vpc.MinHealthTimeout)))
 	out.HealthyThreshold, out.UnhealthyThreshold = defaultHealthyThreshold, defaultUnhealthyThreshold

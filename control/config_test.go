@@ -30,7 +30,7 @@ var sameStates = cmp.Options{
 	cmp.Comparer(func(a, b netip.Prefix) bool { return a == b }),
 }
 
-// reference is what testdata/reference.yaml says.
+// reference is what testdata/reference.yaml says of the network load balancer.
 func reference() *vpc.State {
 	provider := func(zone, third string) vpc.Port {
 		return vpc.Port{
@@ -88,7 +88,7 @@ func TestReferenceFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(reference(), s, sameStates); diff != "" {
+	if diff := cmp.Diff(inspected(), s, sameStates); diff != "" {
 		t.Errorf("want -, got +:\n%s", diff)
 	}
 }
@@ -138,22 +138,29 @@ func TestRoundTrip(t *testing.T) {
 			h := &s.TargetGroups[0].HealthCheck
 			h.Protocol, h.Path, h.MatchLow, h.MatchHigh = vpc.CheckTCP, "", 0, 0
 		},
+		"HTTPS check": func(s *vpc.State) { s.TargetGroups[0].HealthCheck.Protocol = vpc.CheckHTTPS },
 	} {
 		want := reference()
 		change(want)
-		data, err := MarshalState(want)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		got, err := UnmarshalState("state.yaml", data)
-		if err != nil {
-			t.Errorf("%s: %v\n%s", name, err, data)
-			continue
-		}
-		if diff := cmp.Diff(want, got, sameStates); diff != "" {
-			t.Errorf("%s: want -, got +:\n%s", name, diff)
-		}
+		roundTrip(t, name, want)
+	}
+}
+
+// roundTrip writes a state and reads it again.
+func roundTrip(t *testing.T, name string, want *vpc.State) {
+	t.Helper()
+	data, err := MarshalState(want)
+	if err != nil {
+		t.Errorf("%s: %v", name, err)
+		return
+	}
+	got, err := UnmarshalState("state.yaml", data)
+	if err != nil {
+		t.Errorf("%s: %v\n%s", name, err, data)
+		return
+	}
+	if diff := cmp.Diff(want, got, sameStates); diff != "" {
+		t.Errorf("%s: want -, got +:\n%s", name, diff)
 	}
 }
 
@@ -196,12 +203,15 @@ endpoints:
 	tcp := vpc.HealthCheck{Protocol: vpc.CheckTCP, Interval: 30 * time.Second, Timeout: 10 * time.Second, HealthyThreshold: 5, UnhealthyThreshold: 2}
 	web := tcp
 	web.Protocol, web.Timeout, web.Path, web.MatchLow, web.MatchHigh = vpc.CheckHTTP, 6*time.Second, "/", 200, 399
+	secure := web
+	secure.Protocol, secure.Timeout = vpc.CheckHTTPS, 10*time.Second
 	fast := tcp
 	fast.Interval, fast.Timeout = 5*time.Second, 5*time.Second
 	for check, want := range map[string]vpc.HealthCheck{
 		"":                                    tcp,
 		"health_check:":                       tcp,
 		"health_check: {protocol: http}":      web,
+		"health_check: {protocol: HTTPS}":     secure,
 		"health_check: {interval: 5s}":        fast,
 		"health_check: {protocol: NONE}":      {},
 		"health_check: {protocol: TCP }":      tcp,
@@ -253,7 +263,7 @@ func TestMistakes(t *testing.T) {
 		{"load_balancers: [{listeners: [{port: http}]}]", `load_balancers[0].listeners[0].port: "http" is not a whole number`},
 		{"load_balancers: [{listeners: [{idle_timeout: 350}]}]", `idle_timeout: "350" has no unit; write 350s`},
 		{"load_balancers: [{listeners: [{idle_timeout: soon}]}]", `idle_timeout: "soon" is not a duration`},
-		{"target_groups: [{health_check: {protocol: UDP}}]", `protocol: "UDP" is not one of TCP, HTTP, NONE`},
+		{"target_groups: [{health_check: {protocol: UDP}}]", `protocol: "UDP" is not one of TCP, HTTP, HTTPS, NONE`},
 		{"target_groups: [{health_check: {matcher: ok}}]", `matcher: "ok" is not a status code`},
 		{"target_groups: [{proxy_protocol_v2: {header_placement: unspecified}}]", "is not one of on_first_ack_with_payload, on_first_ack"},
 		// Broken rules are found in the file as well; what is missing, where it belongs.
@@ -336,7 +346,7 @@ func BenchmarkUnmarshalState(b *testing.B) {
 // FuzzUnmarshalState looks for panics, for states that cannot be written and read again, and for empty errors. Run it with
 // -fuzzminimizetime 10x: otherwise most of the time goes into making interesting inputs small.
 func FuzzUnmarshalState(f *testing.F) {
-	data, err := MarshalState(reference())
+	data, err := MarshalState(inspected())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -160,7 +160,7 @@ func (d *decoder) duration(n *yaml.Node, path string) (protoreflect.Value, bool)
 	return protoreflect.Value{}, false
 }
 
-// enum decodes the name of a value, without its prefix and in any case.
+// enum decodes the name of a value, in any case.
 func (d *decoder) enum(n *yaml.Node, enum protoreflect.EnumDescriptor, path string) (protoreflect.Value, bool) {
 	var names []string
 	for i := range enum.Values().Len() {
@@ -178,9 +178,21 @@ func (d *decoder) enum(n *yaml.Node, enum protoreflect.EnumDescriptor, path stri
 	return protoreflect.Value{}, false
 }
 
-// enumName is the name of an enum's value in a configuration: without the prefix that protobuf asks for, and in lower
-// case where it is more than one word.
+// awsNames are names of enum values that AWS writes neither as a word in capitals nor as several in lower case.
+var awsNames = map[protoreflect.Name]string{
+	"LOAD_BALANCER_TYPE_NETWORK":          "network",
+	"LOAD_BALANCER_TYPE_GATEWAY":          "gateway",
+	"ENDPOINT_TYPE_INTERFACE":             "Interface",
+	"ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER": "GatewayLoadBalancer",
+	"TARGET_FAILOVER_REBALANCE":           "rebalance",
+}
+
+// enumName is the name of an enum's value in a configuration, as AWS has it: without the prefix that protobuf asks for,
+// and in lower case where it is more than one word.
 func enumName(v protoreflect.EnumValueDescriptor) string {
+	if name := awsNames[v.Name()]; name != "" {
+		return name
+	}
 	var prefix strings.Builder
 	for i, r := range string(v.Parent().Name()) {
 		if i > 0 && r >= 'A' && r <= 'Z' {

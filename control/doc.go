@@ -8,9 +8,10 @@
 //	daemon.go      Options, Daemon: the tasks, and what they share
 //	config.go      a configuration file to a vpc.State and back (config_*.go: its steps)
 //	reconcile.go   file -> state -> ports -> engine, again on every change (watch.go: what changes; hashkey.go)
-//	attach.go      opening and closing ports, and re-opening them when their namespace comes back (kernel.go: how)
+//	attach.go      opening and closing ports, and re-opening them when their namespace comes back (kernel.go: how;
+//	               surroundings.go: whether what is around them suits gateway load balancers)
 //	health.go      the checks of targets (checks.go: which; probe.go: one check; verdict.go: thresholds; drain.go)
-//	server.go      the read-only gRPC service on a unix socket (inspect.go: its answers)
+//	server.go      the read-only gRPC service on a unix socket (inspect*.go: its answers)
 //	metrics.go     the Prometheus collector (metrics_server.go: its address)
 //
 // A task is Run(ctx), Ready and String. Tasks share nothing but the Daemon's few guarded fields and the engine, whose

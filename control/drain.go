@@ -26,7 +26,7 @@ type leaving struct {
 	since     time.Time
 	left      bool // the state no longer has it
 	delay     time.Duration
-	terminate bool // its connections end after the delay
+	terminate bool // something becomes of its connections after the delay
 }
 
 func newDrains() *drains { return &drains{leaving: map[dataplane.TargetID]*leaving{}} }
@@ -34,6 +34,7 @@ func newDrains() *drains { return &drains{leaving: map[dataplane.TargetID]*leavi
 // update takes a new state.
 func (d *drains) update(s *vpc.State, now time.Time) {
 	present := map[dataplane.TargetID]bool{}
+	gateways := s.GatewayGroups()
 	groups := make(map[string]*vpc.TargetGroup, len(s.TargetGroups))
 	for i := range s.TargetGroups {
 		g := &s.TargetGroups[i]
@@ -61,7 +62,8 @@ func (d *drains) update(s *vpc.State, now time.Time) {
 			delete(d.leaving, id)
 			continue
 		}
-		l.delay, l.terminate = g.DeregistrationDelay, g.TerminateOnDeregistration
+		// What becomes of the flows of an appliance, the engine decides by the group's failover.
+		l.delay, l.terminate = g.DeregistrationDelay, g.TerminateOnDeregistration || gateways[g.ID]
 	}
 }
 
@@ -75,7 +77,7 @@ func (d *drains) begin(id dataplane.TargetID, now time.Time) *leaving {
 	return l
 }
 
-// ended are the targets whose connections are to end, and when the next one joins them, if one does.
+// ended are the targets whose connections are to end or, from appliances, to fail over, and when the next one joins them, if one does.
 func (d *drains) ended(now time.Time) (ids map[dataplane.TargetID]bool, next time.Time) {
 	ids = map[dataplane.TargetID]bool{}
 	for id, l := range d.leaving {

@@ -129,6 +129,9 @@ type fakeKernel struct {
 	mu      sync.Mutex
 	spaces  map[string]uint64 // namespaces by path; those that are not listed exist
 	opened  []string          // ids, in order
+	transit []string          // ids of those opened for transit
+	mtu     map[string]int    // of what is around a port by id; those that are not listed are wide enough
+	wrong   map[string][]string
 	devices map[string]*fakeDevice
 	dial    dialFunc
 }
@@ -159,7 +162,7 @@ func (d *fakeDevice) Close() error {
 
 var errNoNamespace = errors.New("no such namespace")
 
-func (k *fakeKernel) open(spec *vpc.Port) (device, error) {
+func (k *fakeKernel) open(spec *vpc.Port, transit bool) (device, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	ns, err := k.find(spec.Netns)
@@ -171,10 +174,22 @@ func (k *fakeKernel) open(spec *vpc.Port) (device, error) {
 		return device{}, fmt.Errorf("device %s exists", spec.Device)
 	}
 	k.opened = append(k.opened, spec.ID)
+	if transit {
+		k.transit = append(k.transit, spec.ID)
+	}
 	d := &fakeDevice{Mem: port.NewMem(port.MemConfig{Name: spec.ID}), kernel: k, place: place}
 	k.devices[place] = d
 	return device{port: d, ns: ns, offloads: port.Offloads{VNetHdr: true, Csum: true, TSO: true, Reasons: []string{"USO: not here"}}}, nil
 }
+
+func (k *fakeKernel) narrow(spec *vpc.Port, ways []way) error {
+	if mtu, listed := k.mtu[spec.ID]; listed {
+		return compare(ways, mtu, "link br in "+spec.Netns)
+	}
+	return nil
+}
+
+func (k *fakeKernel) warnings(spec *vpc.Port) []string { return k.wrong[spec.ID] }
 
 func (k *fakeKernel) openProbe() (device, dialFunc, error) {
 	return device{port: port.NewMem(port.MemConfig{Name: dataplane.ProbePortID})}, k.dial, nil

@@ -4,23 +4,17 @@
 package control
 
 import (
+	"cmp"
 	"context"
-	"net/netip"
-	"strings"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/dataplane"
 	"github.com/isthmus-net/isthmus/dataplane/port"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
-
-// flowBatch is how many flows go into one message.
-const flowBatch = 512
 
 // inspector answers the Inspect service from what the tasks publish. It changes nothing.
 type inspector struct {
@@ -61,21 +55,29 @@ func (i inspector) Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusR
 		return out, nil
 	}
 	out.Testing = testingToProto(rep.state.Testing)
-	for _, lb := range rep.state.LoadBalancers {
-		s := &apiv1.LoadBalancerStatus{Id: lb.ID, VpcId: lb.VPC, CrossZone: lb.CrossZone}
-		for _, l := range lb.Listeners {
-			s.ListenerPorts = append(s.ListenerPorts, uint32(l.Port))
-		}
-		out.LoadBalancers = append(out.LoadBalancers, s)
+	for j := range rep.state.LoadBalancers {
+		out.LoadBalancers = append(out.LoadBalancers, loadBalancerStatus(&rep.state.LoadBalancers[j]))
 	}
 	for _, e := range rep.state.Endpoints {
-		s := &apiv1.EndpointStatus{Id: e.ID, ServiceId: e.Service, VpcId: e.VPC}
+		s := &apiv1.EndpointStatus{Id: e.ID, Type: e.Type.String(), ServiceId: e.Service, VpcId: e.VPC}
 		for _, eni := range e.ENIs {
 			s.Addresses = append(s.Addresses, eni.Address.String())
 		}
 		out.Endpoints = append(out.Endpoints, s)
 	}
 	return out, nil
+}
+
+func loadBalancerStatus(lb *vpc.LoadBalancer) *apiv1.LoadBalancerStatus {
+	s := &apiv1.LoadBalancerStatus{Id: lb.ID, Type: lb.Type.String(), VpcId: lb.VPC, CrossZone: lb.CrossZone}
+	if lb.Type == vpc.Gateway {
+		s.Mtu = uint32(cmp.Or(lb.MTU, vpc.MaxGatewayMTU))
+		return s
+	}
+	for _, l := range lb.Listeners {
+		s.ListenerPorts = append(s.ListenerPorts, uint32(l.Port))
+	}
+	return s
 }
 
 // portStatuses joins what the reconciler knows of ports with their counters.
@@ -95,6 +97,8 @@ func portStatuses(ports []portReport, counters []dataplane.PortStats) []*apiv1.P
 			Open:   p.open,
 			Error:  p.problem,
 			Queues: uint32(p.queues),
+
+			Warnings: p.warnings,
 		}
 		if p.open {
 			s.Offloads, s.OffloadsOff = offloadNames(p.offloads), p.offloads.Reasons
@@ -162,80 +166,6 @@ func flowCounters(f *dataplane.FlowStats) *apiv1.FlowCounters {
 		PortAllocationErrors: f.PortAllocationErrors,
 		HeadersSent:          f.HeadersSent,
 		MssClamped:           f.MSSClamped,
-	}
-}
-
-// Flows sends the flows that the request picks, some to a message.
-func (i inspector) Flows(req *apiv1.FlowsRequest, out grpc.ServerStreamingServer[apiv1.FlowsResponse]) error {
-	picks, err := flowFilter(req)
-	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
-	}
-	var batch []*apiv1.Flow
-	var sent uint64
-	var failed error
-	err = i.daemon.Flows(out.Context(), func(f dataplane.FlowInfo) bool {
-		if !picks(&f) {
-			return true
-		}
-		batch = append(batch, flowToProto(&f))
-		sent++
-		if len(batch) == flowBatch {
-			failed, batch = out.Send(&apiv1.FlowsResponse{Flows: batch}), nil
-		}
-		return failed == nil && (req.Limit == 0 || sent < req.Limit)
-	})
-	if failed != nil {
-		return failed
-	}
-	if err != nil {
-		return status.FromContextError(err).Err()
-	}
-	if len(batch) > 0 {
-		return out.Send(&apiv1.FlowsResponse{Flows: batch})
-	}
-	return nil
-}
-
-// flowFilter makes a predicate of a request.
-func flowFilter(req *apiv1.FlowsRequest) (func(*dataplane.FlowInfo) bool, error) {
-	var address netip.Addr
-	var port uint16
-	if strings.Contains(req.Target, ":") {
-		target, err := netip.ParseAddrPort(req.Target)
-		if err != nil {
-			return nil, err
-		}
-		address, port = target.Addr(), target.Port()
-	} else if req.Target != "" {
-		target, err := netip.ParseAddr(req.Target)
-		if err != nil {
-			return nil, err
-		}
-		address = target
-	}
-	return func(f *dataplane.FlowInfo) bool {
-		return (req.EndpointId == "" || req.EndpointId == f.Endpoint) &&
-			(!address.IsValid() || address == f.Target.Addr()) &&
-			(port == 0 || port == f.Target.Port())
-	}, nil
-}
-
-func flowToProto(f *dataplane.FlowInfo) *apiv1.Flow {
-	return &apiv1.Flow{
-		Worker:          uint32(f.Worker),
-		EndpointId:      f.Endpoint,
-		LoadBalancerId:  f.LoadBalancer,
-		ZoneId:          f.Zone,
-		Client:          f.Client.String(),
-		EndpointAddress: f.EndpointAddress.String(),
-		NodeAddress:     f.NodeAddress.String(),
-		Target:          f.Target.String(),
-		State:           f.State.String(),
-		Proxy:           f.Proxy,
-		Idle:            durationpb.New(time.Duration(f.Idle) * time.Millisecond),
-		BytesOut:        f.BytesOut,
-		BytesIn:         f.BytesIn,
 	}
 }
 

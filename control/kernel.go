@@ -33,7 +33,7 @@ type offloader interface {
 	Offloads() port.Offloads
 }
 
-func (k kernel) open(spec *vpc.Port) (device, error) {
+func (k kernel) open(spec *vpc.Port, transit bool) (device, error) {
 	ns, err := netns.Open(spec.Netns)
 	if err != nil {
 		return device{}, err
@@ -42,7 +42,7 @@ func (k kernel) open(spec *vpc.Port) (device, error) {
 	cfg := port.Config{
 		Name: spec.ID, Device: spec.Device, Queues: k.queues, Disable: k.off, Subnet: spec.Subnet, Gateway: spec.Gateway,
 	}
-	options := netns.PortOptions{Addresses: spec.Addresses, Routes: spec.Routes, Bridge: spec.Bridge}
+	options := netns.PortOptions{Addresses: spec.Addresses, Routes: spec.Routes, Bridge: spec.Bridge, Transit: transit}
 	return openDevice(ns, spec.Kind, cfg, options)
 }
 

@@ -119,7 +119,7 @@ func (s sink) count(d *prometheus.Desc, v uint64, labels ...string) {
 func (s sink) enis(enis []dataplane.ENIStats) {
 	for i := range enis {
 		e := &enis[i]
-		if e.Role != dataplane.RoleEndpoint && e.Role != dataplane.RoleNode {
+		if e.Role == dataplane.RoleProbe {
 			continue // of health checks; targets have their own metrics
 		}
 		name, role := e.Owner+"/"+e.Zone, e.Role.String()

@@ -30,6 +30,8 @@ func fullStats() dataplane.Stats {
 			},
 			{Role: dataplane.RoleNode, Owner: "nlb", Zone: "use1-az1"},
 			{Role: dataplane.RoleProbe, Owner: "web", Zone: "use1-az1"},
+			{Role: dataplane.RoleGatewayEndpoint, Owner: "vpce-0123456789abcdef1", Zone: "use1-az1", Traffic: dataplane.Traffic{BytesIn: 11}},
+			{Role: dataplane.RoleGatewayNode, Owner: "gwlb", Zone: "use1-az1", Traffic: dataplane.Traffic{BytesOut: 12}},
 		},
 		Targets: []dataplane.TargetStats{
 			{TargetID: dataplane.TargetID{Group: "web", Address: netip.MustParseAddrPort("10.0.1.31:8080")}, Zone: "use1-az1", Health: dataplane.Healthy},
@@ -71,6 +73,8 @@ func TestMetrics(t *testing.T) {
 		`isthmus_configuration_refused 0`,
 		`isthmus_packets_total{direction="out",eni="vpce-0123456789abcdef0/use1-az1",role="endpoint"} 3`,
 		`isthmus_dropped_packets_total{eni="vpce-0123456789abcdef0/use1-az1",reason="too-big"} 9`,
+		`isthmus_bytes_total{direction="in",eni="vpce-0123456789abcdef1/use1-az1",role="gateway-endpoint"} 11`,
+		`isthmus_bytes_total{direction="out",eni="gwlb/use1-az1",role="gateway-node"} 12`,
 		`isthmus_drops_total{reason="too-big"} 10`,
 		`isthmus_oversize_dropped_total 10`,
 		`isthmus_flow_events_total{event="new"} 7`,

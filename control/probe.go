@@ -6,6 +6,7 @@ package control
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ type probe struct {
 	proxy    bool           // the group's targets expect a PROXY header
 	timeout  time.Duration  // of connection and answer together
 
-	// HTTP only.
+	// HTTP and HTTPS only.
 	host, path string
 	low, high  int
 }
@@ -58,10 +59,23 @@ func (p *probe) run(ctx context.Context, dial dialFunc) error {
 			return p.explain(err)
 		}
 	}
-	if p.protocol == vpc.CheckHTTP {
+	switch p.protocol {
+	case vpc.CheckHTTP:
 		return p.explain(p.get(conn))
+	case vpc.CheckHTTPS:
+		return p.explain(p.getSecure(ctx, conn))
 	}
 	return nil
+}
+
+// getSecure is get over TLS. As on AWS, whose load balancers do not verify the certificates of targets and fail the checks
+// of targets that know TLS 1.3 only, the answer counts and not who gives it.
+func (p *probe) getSecure(ctx context.Context, conn net.Conn) error {
+	secure := tls.Client(conn, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS12})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("no TLS: %w", err)
+	}
+	return p.get(secure)
 }
 
 // get makes a GET request on a connection and judges the status of the answer.

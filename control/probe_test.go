@@ -6,9 +6,12 @@ package control
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"testing"
@@ -84,6 +87,42 @@ func TestProbeHTTP(t *testing.T) {
 	}
 }
 
+// TestProbeHTTPS asks servers with a certificate that nobody has signed.
+func TestProbeHTTPS(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		min    uint16
+		plain  bool
+		want   string
+	}{
+		"200":          {status: 200},
+		"503":          {status: 503, want: "status 503 is not in 200-399"},
+		"TLS 1.3 only": {status: 200, min: tls.VersionTLS13, want: "no TLS: "},
+		"no TLS":       {status: 200, plain: true, want: "no TLS: "},
+	} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != "/health" || r.Host != "10.0.1.20:443" {
+				t.Errorf("%s: asked %s for %s", name, r.Host, r.URL)
+			}
+			w.WriteHeader(c.status)
+		}))
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		server.TLS = &tls.Config{MinVersion: c.min}
+		if c.plain {
+			server.Start()
+		} else {
+			server.StartTLS()
+		}
+		p := probe{protocol: vpc.CheckHTTPS, to: netip.MustParseAddrPort(server.Listener.Addr().String()), timeout: 5 * time.Second,
+			host: "10.0.1.20:443", path: "/health", low: 200, high: 399}
+		err := p.run(t.Context(), dialLoopback)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.HasPrefix(err.Error(), c.want)) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+		server.Close()
+	}
+}
+
 func TestProbeTCP(t *testing.T) {
 	to := serve(t, func(c net.Conn) { io.Copy(io.Discard, c) })
 	p := probe{protocol: vpc.CheckTCP, to: to, timeout: 5 * time.Second}
@@ -105,9 +144,11 @@ func TestProbeTimesOut(t *testing.T) {
 	hold := make(chan struct{})
 	defer close(hold)
 	to := serve(t, func(net.Conn) { <-hold })
-	p := probe{protocol: vpc.CheckHTTP, to: to, timeout: 50 * time.Millisecond, path: "/"}
-	if err := p.run(t.Context(), dialLoopback); err == nil || !strings.Contains(err.Error(), "no answer in 50ms") {
-		t.Errorf("a server that does not answer: %v", err)
+	for _, protocol := range []vpc.CheckProtocol{vpc.CheckHTTP, vpc.CheckHTTPS} {
+		p := probe{protocol: protocol, to: to, timeout: 50 * time.Millisecond, path: "/"}
+		if err := p.run(t.Context(), dialLoopback); err == nil || !strings.Contains(err.Error(), "no answer in 50ms") {
+			t.Errorf("a server that does not answer %s: %v", protocol, err)
+		}
 	}
 }
 

@@ -6,10 +6,10 @@ package control
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -64,6 +64,7 @@ type portReport struct {
 	problem  string
 	queues   int
 	offloads port.Offloads
+	warnings []string
 }
 
 func newReconciler(cfg reconcilerConfig) *reconciler {
@@ -147,10 +148,10 @@ func (r *reconciler) reload() {
 	}
 	r.content = data
 	s, err := UnmarshalState(filepath.Base(r.file), data)
-	if err == nil {
-		err = r.put(s)
-	} else {
+	if err != nil {
 		r.desired++
+	} else if err = r.put(s); err != nil {
+		r.content = nil // what is wrong may lie outside the file: writing it again is another try
 	}
 	r.fail(err)
 }
@@ -178,11 +179,21 @@ func (r *reconciler) put(s *vpc.State) error {
 		s.HashKey = key
 	}
 	now := time.Now()
-	a := r.attacher
-	next, opened, waiting := r.plan(s, now)
+	a, uses := r.attacher, usesOf(s)
+	next, opened, waiting := r.plan(s, uses, now)
+	if err := r.tooNarrow(s, uses, next); err != nil {
+		a.close(opened...)
+		return err
+	}
 	if err := r.engine.Apply(s, a.openPorts(next)); err != nil {
 		a.close(opened...)
 		return fmt.Errorf("the dataplane refuses the state: %w", err)
+	}
+	for id, at := range next {
+		if at.used == nil && len(at.use.ways) > 0 {
+			at.retryAt = now // other needs may be met
+		}
+		at.use = uses[id]
 	}
 	var old []*attachment
 	for id, at := range a.ports {
@@ -193,7 +204,7 @@ func (r *reconciler) put(s *vpc.State) error {
 	a.ports, r.state = next, s
 	a.close(old...)
 	for _, spec := range waiting {
-		a.ports[spec.ID] = a.attach(spec, now)
+		a.ports[spec.ID] = a.attach(spec, uses[spec.ID], now)
 	}
 	if len(waiting) > 0 {
 		if err := r.engine.Apply(s, a.openPorts(a.ports)); err != nil {
@@ -207,7 +218,7 @@ func (r *reconciler) put(s *vpc.State) error {
 
 // plan finds the attachments of a state: ports that stay, and those that it opens. Ports whose device has the name of
 // one that has to be closed before wait for that.
-func (r *reconciler) plan(s *vpc.State, now time.Time) (next map[string]*attachment, opened []*attachment, waiting []*vpc.Port) {
+func (r *reconciler) plan(s *vpc.State, uses map[string]portUse, now time.Time) (next map[string]*attachment, opened []*attachment, waiting []*vpc.Port) {
 	type place struct{ netns, device string }
 	next = make(map[string]*attachment, len(s.Ports))
 	taken := map[place]bool{}
@@ -216,17 +227,41 @@ func (r *reconciler) plan(s *vpc.State, now time.Time) (next map[string]*attachm
 	}
 	for i := range s.Ports {
 		spec := &s.Ports[i]
-		if old := r.attacher.ports[spec.ID]; old != nil && reflect.DeepEqual(old.spec, *spec) {
+		if old := r.attacher.ports[spec.ID]; old != nil && old.serves(spec, uses[spec.ID]) {
 			next[spec.ID] = old
 		} else if taken[place{spec.Netns, spec.Device}] {
 			waiting = append(waiting, spec)
 		} else {
-			at := r.attacher.attach(spec, now)
+			at := r.attacher.attach(spec, uses[spec.ID], now)
 			next[spec.ID] = at
 			opened = append(opened, at)
 		}
 	}
 	return next, opened, waiting
+}
+
+// tooNarrow says what around a port of the state carries less than its gateway load balancers send. A port that waits for
+// another to close is looked at where it need not be open for that, on a TAP; on a TUN it is when it opens.
+func (r *reconciler) tooNarrow(s *vpc.State, uses map[string]portUse, next map[string]*attachment) error {
+	for i := range s.Ports {
+		spec := &s.Ports[i]
+		at, ways := next[spec.ID], uses[spec.ID].ways
+		var err error
+		switch {
+		case len(ways) == 0, at == nil && spec.Kind == vpc.TUN:
+			continue
+		case at != nil && at != r.attacher.ports[spec.ID]: // has just been opened, or not because of this
+			if narrow := (*narrowError)(nil); errors.As(at.err, &narrow) {
+				err = narrow
+			}
+		default:
+			err = r.attacher.from.narrow(spec, ways)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkPorts closes ports whose namespace or device is gone, and tries to open those that are not: all of them in a
@@ -246,7 +281,7 @@ func (r *reconciler) checkPorts(hurry bool) {
 			tried, opened = true, opened || at.used != nil
 		}
 	}
-	if tried || len(closing) > 0 {
+	if a.look(now) || tried || len(closing) > 0 {
 		defer r.publish()
 	}
 	if len(closing) == 0 && !opened {
@@ -263,6 +298,7 @@ func (r *reconciler) checkPorts(hurry bool) {
 func (r *reconciler) settle() {
 	r.attacher.setAddresses(r.state)
 	r.attacher.steer(r.state)
+	r.attacher.look(time.Now())
 	r.applied(r.state)
 }
 
@@ -280,7 +316,7 @@ func (r *reconciler) publish() {
 					p.problem = at.err.Error()
 				}
 				if at.used != nil {
-					p.open, p.queues, p.offloads = true, at.port.Queues(), at.offloads
+					p.open, p.queues, p.offloads, p.warnings = true, at.port.Queues(), at.offloads, at.warnings
 				}
 			}
 			rep.ports = append(rep.ports, p)

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	"github.com/isthmus-net/isthmus/dataplane/flow"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
+	"github.com/isthmus-net/isthmus/pkg/wire"
 )
 
 // Stats reads all counters. It stops no worker.
@@ -78,26 +80,26 @@ func (s *Stats) add(w *worker) {
 // flowChunk is how many entries a worker looks at for Flows between two turns.
 const flowChunk = 1024
 
-// Flows calls each for the flows that are open, until it returns false. The workers are asked for some entries at a time,
-// so that a long table stops nobody; flows that open or close meanwhile may be seen or not.
+// flowCursor is how far Flows has come in the tables of one worker.
+type flowCursor struct {
+	next        uint32
+	inspections bool // the connections are through
+	done        bool
+}
+
+// Flows calls each for the flows that are open, until it returns false: connections, then inspected flows. The workers are
+// asked for some entries at a time, so that a long table stops nobody; flows that open or close meanwhile may be seen or
+// not.
 func (e *Engine) Flows(ctx context.Context, each func(FlowInfo) bool) error {
-	next := make([]uint32, len(e.workers))
-	done := make([]bool, len(e.workers))
+	cursors := make([]flowCursor, len(e.workers))
 	for {
 		got := make([][]FlowInfo, len(e.workers))
-		err := e.do(ctx, func(w *worker) {
-			if !done[w.id] {
-				next[w.id], done[w.id] = w.flows.Walk(next[w.id], flowChunk, func(_ flow.Handle, f *flow.Entry) {
-					got[w.id] = append(got[w.id], w.describe(f))
-				})
-			}
-		})
-		if err != nil {
+		if err := e.do(ctx, func(w *worker) { got[w.id] = w.listFlows(&cursors[w.id]) }); err != nil {
 			return err
 		}
 		finished := true
 		for i, infos := range got {
-			finished = finished && done[i]
+			finished = finished && cursors[i].done
 			for _, f := range infos {
 				if !each(f) {
 					return nil
@@ -110,21 +112,72 @@ func (e *Engine) Flows(ctx context.Context, each func(FlowInfo) bool) error {
 	}
 }
 
+// listFlows describes the flows of the next chunk.
+func (w *worker) listFlows(c *flowCursor) (infos []FlowInfo) {
+	if c.done {
+		return nil
+	}
+	if c.inspections {
+		c.next, c.done = w.inspections.Walk(c.next, flowChunk, func(_ flow.Handle, e *flow.StickyEntry) {
+			infos = append(infos, w.describeInspection(e))
+		})
+		return infos
+	}
+	through := false
+	c.next, through = w.flows.Walk(c.next, flowChunk, func(_ flow.Handle, e *flow.Entry) {
+		infos = append(infos, w.describe(e))
+	})
+	if through {
+		c.next, c.inspections = 0, true
+	}
+	return infos
+}
+
+// addrPort is an address of an entry with a port.
+func addrPort(a [16]byte, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), port)
+}
+
 // describe resolves what an entry names by slot.
 func (w *worker) describe(e *flow.Entry) FlowInfo {
-	at := func(a [16]byte, port uint16) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), port)
-	}
-	f := FlowInfo{Worker: w.id, Client: at(e.Client, e.ClientPort), Target: at(e.Target, e.TargetPort), State: e.State,
-		Proxy: e.Flags&flow.Proxy != 0, Idle: flow.Elapsed(w.now, e.Seen), BytesOut: e.BytesOut, BytesIn: e.BytesIn}
+	f := FlowInfo{Worker: w.id, Client: addrPort(e.Client, e.ClientPort), Target: addrPort(e.Target, e.TargetPort), State: e.State,
+		Protocol: wire.ProtoTCP, Proxy: e.Flags&flow.Proxy != 0, Idle: flow.Elapsed(w.now, e.Seen), BytesOut: e.BytesOut, BytesIn: e.BytesIn}
 	if v := w.view; v.hasENI(e.Endpoint) && v.hasENI(e.Node) {
 		n := &v.enis[e.Endpoint.Slot]
 		if n.role == RoleEndpoint {
 			f.Endpoint = n.owner
 		}
-		f.Zone, f.EndpointAddress = n.zone, at(n.addr, e.ListenerPort)
+		f.Zone, f.EndpointAddress = n.zone, addrPort(n.addr, e.ListenerPort)
 		node := &v.enis[e.Node.Slot]
-		f.LoadBalancer, f.NodeAddress = node.owner, at(node.addr, e.NATPort)
+		f.LoadBalancer, f.NodeAddress = node.owner, addrPort(node.addr, e.NATPort)
+	}
+	return f
+}
+
+// describeInspection is describe for an inspected flow. One that has been ended is told as reset.
+func (w *worker) describeInspection(e *flow.StickyEntry) FlowInfo {
+	k := &e.Key
+	f := FlowInfo{Worker: w.id, State: e.State, Protocol: k.Proto, Idle: flow.Elapsed(w.now, e.Seen), Inspected: true,
+		Kind:   [...]vpc.Stickiness{flow.FiveTuple: vpc.FiveTuple, flow.ThreeTuple: vpc.ThreeTuple, flow.TwoTuple: vpc.TwoTuple}[k.Kind],
+		Cookie: e.Cookie, Ends: [2]FlowEnd{
+			{Address: addrPort(k.A, k.APort), Bytes: e.Bytes[0]},
+			{Address: addrPort(k.B, k.BPort), Bytes: e.Bytes[1]},
+		}}
+	if e.Ended != 0 {
+		f.State = flow.Reset
+	}
+	v := w.view
+	for d, ref := range e.Ends {
+		if v.hasENI(ref) {
+			f.Ends[d].Endpoint = v.enis[ref.Slot].owner
+		}
+	}
+	if v.hasENI(e.Node) {
+		node := &v.enis[e.Node.Slot]
+		f.LoadBalancer, f.Zone, f.NodeAddress = node.owner, node.zone, addrPort(node.addr, e.SourcePort)
+	}
+	if t := v.target(e.Target); t != nil {
+		f.Target = addrPort(t.addr, t.port)
 	}
 	return f
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/dataplane/port"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 // Traffic counts packets and layer 3 bytes, a super-packet as one packet. In is toward the dataplane, Out away from it.
@@ -94,19 +95,36 @@ type Stats struct {
 	Workers  []WorkerStats
 }
 
-// FlowInfo describes one flow to a person or a program.
+// FlowInfo describes one flow to a person or a program: a connection, or a flow through GWLB endpoints, which appliances
+// inspect.
 type FlowInfo struct {
-	Worker          int
+	Worker       int
+	LoadBalancer string
+	Zone         string
+	NodeAddress  netip.AddrPort // source the target sees
+	Target       netip.AddrPort // or appliance; the zero value where an inspected flow has lost it
+	State        flow.State
+	Idle         uint32 // milliseconds since the last packet
+	Protocol     uint8  // IP protocol; 0 where an inspected flow is told by addresses alone
+
+	// Of a connection.
 	Endpoint        string // ID of the endpoint, "" for a health check
-	LoadBalancer    string
-	Zone            string
 	Client          netip.AddrPort
 	EndpointAddress netip.AddrPort
-	NodeAddress     netip.AddrPort // source the target sees
-	Target          netip.AddrPort
-	State           flow.State
 	Proxy           bool
-	Idle            uint32 // milliseconds since the last packet
 	BytesOut        uint64 // toward the target
 	BytesIn         uint64 // toward the client
+
+	// Of an inspected flow.
+	Inspected bool
+	Kind      vpc.Stickiness // what makes packets the flow; FiveTuple for TCP and UDP only
+	Cookie    uint32         // names the flow to the appliance; never 0
+	Ends      [2]FlowEnd
+}
+
+// FlowEnd is one of the two ends of an inspected flow; the first is that with the smaller address.
+type FlowEnd struct {
+	Address  netip.AddrPort // port 0 where flows are told without ports
+	Endpoint string         // ID of the GWLB endpoint that packets of this end came to last, "" where there is none
+	Bytes    uint64         // inner layer 3 bytes that this end has sent
 }

@@ -4,7 +4,10 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -16,13 +19,14 @@ func flowsCommand() *cobra.Command {
 	req := &apiv1.FlowsRequest{}
 	cmd := &cobra.Command{
 		Use:   "flows",
-		Short: "List the connections that pass now",
-		Long:  "List the connections that pass now, in no order. JSON has one object a line.",
-		Args:  cobra.NoArgs,
+		Short: "List the connections and inspected flows that pass now",
+		Long: "List the connections that pass now, and the flows that appliances inspect, in no order. JSON has one object a line,\n" +
+			"with \"inspection\" set for the latter.",
+		Args: cobra.NoArgs,
 	}
 	c := newClient(cmd)
-	cmd.Flags().StringVar(&req.EndpointId, "endpoint", "", "only connections of the endpoint with this `id`")
-	cmd.Flags().StringVar(&req.Target, "target", "", "only connections to this `address`, with or without a port")
+	cmd.Flags().StringVar(&req.EndpointId, "endpoint", "", "only flows through the endpoint with this `id`")
+	cmd.Flags().StringVar(&req.Target, "target", "", "only flows to the target or appliance with this `address`, with or without a port")
 	cmd.Flags().Uint64Var(&req.Limit, "limit", 0, "list at most so many (default: all)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return c.ask(func(daemon apiv1.InspectClient) error {
@@ -37,17 +41,45 @@ func flowsCommand() *cobra.Command {
 			if c.json() {
 				return each(stream, first, func(f *apiv1.Flow) error { return printJSON(cmd.OutOrStdout(), f, "") })
 			}
-			t := newTable(cmd.OutOrStdout(), "ENDPOINT", "ZONE", "CLIENT", "ENDPOINT ADDRESS", "NODE ADDRESS", "TARGET",
-				"STATE", "PROXY", "IDLE", "BYTES OUT", "BYTES IN", "WORKER")
-			defer t.done()
-			return each(stream, first, func(f *apiv1.Flow) error {
-				t.row(flowOwner(f), f.ZoneId, f.Client, f.EndpointAddress, f.NodeAddress, f.Target,
-					f.State, f.Proxy, f.Idle.AsDuration(), f.BytesOut, f.BytesIn, f.Worker)
-				return nil
-			})
+			return printFlows(cmd.OutOrStdout(), stream, first)
 		})
 	}
 	return cmd
+}
+
+// printFlows writes a table of connections and, if there are any, one of inspected flows.
+func printFlows(w io.Writer, stream apiv1.Inspect_FlowsClient, first *apiv1.FlowsResponse) error {
+	connections := newTable(w, "ENDPOINT", "ZONE", "CLIENT", "ENDPOINT ADDRESS", "NODE ADDRESS", "TARGET",
+		"STATE", "PROXY", "IDLE", "BYTES OUT", "BYTES IN", "WORKER")
+	var below bytes.Buffer
+	inspected := newTable(&below, "PROTOCOL", "END", "ENDPOINT", "BYTES", "OTHER END", "ENDPOINT", "BYTES",
+		"APPLIANCE", "NODE ADDRESS", "COOKIE", "KIND", "STATE", "IDLE", "WORKER")
+	connected, looked := 0, 0
+	err := each(stream, first, func(f *apiv1.Flow) error {
+		if f.Inspection != nil && len(f.Inspection.Ends) == 2 {
+			looked++
+			a, b := f.Inspection.Ends[0], f.Inspection.Ends[1]
+			inspected.row(cmp.Or(f.Protocol, "any"), a.Address, a.EndpointId, a.Bytes, b.Address, b.EndpointId, b.Bytes,
+				f.Target, f.NodeAddress, f.Inspection.Cookie, f.Inspection.Kind, f.State, f.Idle.AsDuration(), f.Worker)
+			return nil
+		}
+		connected++
+		connections.row(flowOwner(f), f.ZoneId, f.Client, f.EndpointAddress, f.NodeAddress, f.Target,
+			f.State, f.Proxy, f.Idle.AsDuration(), f.BytesOut, f.BytesIn, f.Worker)
+		return nil
+	})
+	inspected.done()
+	switch {
+	case looked == 0:
+		connections.done()
+	case connected == 0:
+		below.WriteTo(w)
+	default:
+		connections.done()
+		fmt.Fprintln(w)
+		below.WriteTo(w)
+	}
+	return err
 }
 
 // flowOwner names whose connection it is.

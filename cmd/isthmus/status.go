@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 func statusCommand() *cobra.Command {
@@ -103,6 +104,9 @@ func printPorts(w io.Writer, s *apiv1.StatusResponse) {
 		for _, off := range p.OffloadsOff {
 			notes = append(notes, p.Id+": offloads off: "+off)
 		}
+		for _, warning := range p.Warnings {
+			notes = append(notes, p.Id+": WARNING: "+warning)
+		}
 	}
 	t.done()
 	for _, n := range notes {
@@ -111,17 +115,21 @@ func printPorts(w io.Writer, s *apiv1.StatusResponse) {
 }
 
 func printEndpoints(w io.Writer, s *apiv1.StatusResponse) {
-	t := newTable(w, "ENDPOINT", "SERVICE", "VPC", "ADDRESSES")
+	t := newTable(w, "ENDPOINT", "TYPE", "SERVICE", "VPC", "ADDRESSES")
 	for _, e := range s.Endpoints {
-		t.row(e.Id, e.ServiceId, e.VpcId, strings.Join(e.Addresses, ","))
+		t.row(e.Id, e.Type, e.ServiceId, e.VpcId, strings.Join(e.Addresses, ","))
 	}
 	t.done()
 }
 
 func printLoadBalancers(w io.Writer, s *apiv1.StatusResponse) {
-	t := newTable(w, "LOAD BALANCER", "VPC", "CROSS ZONE", "LISTENERS")
+	t := newTable(w, "LOAD BALANCER", "TYPE", "VPC", "CROSS ZONE", "LISTENERS", "MTU")
 	for _, lb := range s.LoadBalancers {
-		t.row(lb.Id, lb.VpcId, lb.CrossZone, strings.Trim(fmt.Sprint(lb.ListenerPorts), "[]"))
+		listeners, mtu := strings.Trim(fmt.Sprint(lb.ListenerPorts), "[]"), ""
+		if lb.Type == vpc.Gateway.String() {
+			listeners, mtu = "all", fmt.Sprint(lb.Mtu)
+		}
+		t.row(lb.Id, lb.Type, lb.VpcId, lb.CrossZone, listeners, mtu)
 	}
 	t.done()
 }
@@ -138,13 +146,14 @@ func printENIs(w io.Writer, s *apiv1.StatusResponse) {
 }
 
 func printTargets(w io.Writer, s *apiv1.StatusResponse) {
-	t := newTable(w, "TARGET", "GROUP", "ZONE", "HEALTH", "FLOWS", "OPENED", "PORT ERRORS", "REASON")
+	t := newTable(w, "TARGET", "GROUP", "ZONE", "HEALTH", "FLOWS", "OPENED", "PORT ERRORS", "BYTES OUT", "BYTES IN", "REASON")
 	for _, g := range s.Targets {
 		health := g.Health
 		if g.Draining {
 			health += ",draining"
 		}
-		t.row(g.Address, g.TargetGroupId, g.ZoneId, health, g.ActiveFlows, g.NewFlows, g.PortAllocationErrors, g.Reason)
+		t.row(g.Address, g.TargetGroupId, g.ZoneId, health, g.ActiveFlows, g.NewFlows, g.PortAllocationErrors,
+			g.Traffic.GetBytesOut(), g.Traffic.GetBytesIn(), g.Reason)
 	}
 	t.done()
 }

@@ -17,6 +17,10 @@
 //	dial.go     sockets
 //	link.go     veth pairs, bridges and the properties of links
 //	address.go  addresses and routes
+//	route.go    routes of any table
+//	rule.go     rules that lead to routing tables
+//	path.go     how an address is reached
+//	nat.go      what translates addresses
 //	port.go     the settings of a TUN or TAP device that has just been opened
 //	sysctl.go   settings under /proc/sys/net
 //	snmp.go     the kernel's protocol counters

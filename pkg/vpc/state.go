@@ -164,8 +164,8 @@ type TargetGroup struct {
 	// TerminateOnUnhealthy answers connections of an unhealthy target with RST at their next packet, unless the group
 	// fails open. On by default.
 	TerminateOnUnhealthy bool
-	// Stickiness, Rebalance and the two resets are for target groups of gateway load balancers; the three Terminate fields
-	// are not.
+	// Stickiness, Rebalance and the two resets are for target groups of gateway load balancers; the two Terminate fields and
+	// ProxyProtocol are not.
 	Stickiness Stickiness
 	// Rebalance moves the flows of a target that has become unhealthy, or whose deregistration delay has passed, to others
 	// (target_failover); otherwise they stay with it.
@@ -218,23 +218,25 @@ const (
 	CheckNone CheckProtocol = iota // no checks: targets count as healthy
 	CheckTCP
 	CheckHTTP
+	CheckHTTPS // certificates are not verified
 )
 
 // String is the protocol's name in configuration and output.
 func (p CheckProtocol) String() string {
-	return [...]string{"NONE", "TCP", "HTTP"}[p]
+	return [...]string{"NONE", "TCP", "HTTP", "HTTPS"}[p]
 }
 
-// HealthCheck says how targets are checked. Defaults and ranges are those of network load balancers.
+// HealthCheck says how targets are checked. Ranges are the same for network and gateway load balancers, defaults differ:
+// the second of two is that of gateway load balancers.
 type HealthCheck struct {
 	Protocol CheckProtocol
-	Port     uint16        // 0: the target's own port ("traffic-port")
-	Path     string        // HTTP; default "/"
-	Interval time.Duration // 5 to 300 s, default 30 s
-	Timeout  time.Duration // 2 to 120 s, default 10 s for TCP, 6 s for HTTP
+	Port     uint16        // 0: the target's own port ("traffic-port"), which appliances have none for; default 0, 80
+	Path     string        // HTTP and HTTPS; default "/"
+	Interval time.Duration // 5 to 300 s, default 30 s, 10 s
+	Timeout  time.Duration // 2 to 120 s, default 10 s for TCP and HTTPS and 6 s for HTTP, 5 s for all
 	// HealthyThreshold and UnhealthyThreshold are how many results in a row change the state: 2 to 10, default 5 and 2.
 	HealthyThreshold, UnhealthyThreshold int
-	// MatchLow and MatchHigh bound the HTTP status codes that count as success, inclusive; default 200 to 399.
+	// MatchLow and MatchHigh bound the HTTP and HTTPS status codes that count as success, inclusive; default 200 to 399.
 	MatchLow, MatchHigh int
 }
 

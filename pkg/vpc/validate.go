@@ -19,7 +19,7 @@ const (
 	MaxTargets = 65535
 )
 
-// Ranges of timers and thresholds, those of network load balancers.
+// Ranges of timers, thresholds and sizes, those of network and gateway load balancers.
 const (
 	MinIdleTimeout         = 60 * time.Second
 	MaxIdleTimeout         = 6000 * time.Second
@@ -32,7 +32,15 @@ const (
 	MaxHealthThreshold     = 10
 	MinMatch               = 200
 	MaxMatch               = 599
+	MinGatewayMTU          = 576 // what every IPv4 host takes (RFC 791)
+	MaxGatewayMTU          = 8500
 )
+
+// DefaultIdleTimeout is the idle timeout of TCP where nothing else is chosen, and where nothing else may be.
+const DefaultIdleTimeout = 350 * time.Second
+
+// GenevePort is the UDP port of appliances (RFC 8926), and so that of every target of a gateway load balancer.
+const GenevePort = 6081
 
 // MaxDevice is the longest name of an interface, in bytes (IFNAMSIZ without its end).
 const MaxDevice = 15
@@ -64,14 +72,19 @@ func (s *State) Validate() error {
 		enis:     map[vpcAddress]string{},
 		gateways: map[vpcAddress]string{},
 		hosts:    map[vpcAddress]string{},
+		users:    map[string]*LoadBalancer{},
+		tenants:  map[string][]string{},
+		nextHops: map[string]bool{},
 	}
 	c.limits()
 	c.checkVPCs()
+	c.indexNextHops()
 	c.checkPorts()
 	c.indexGroups()
 	c.checkLoadBalancers()
 	c.checkServices()
 	c.checkEndpoints()
+	c.checkNextHops()
 	c.checkTargetGroups()
 	c.checkTesting()
 	return errors.Join(c.errs...)
@@ -97,6 +110,10 @@ type checker struct {
 	enis     map[vpcAddress]string // addresses of ENIs, and the path of each
 	gateways map[vpcAddress]string // addresses of gateways of subnets
 	hosts    map[vpcAddress]string // addresses that the kernel of a TUN's namespace has
+
+	users    map[string]*LoadBalancer // the first load balancer that uses a target group
+	tenants  map[string][]string      // paths of the ENIs on a port
+	nextHops map[string]bool          // ports that GWLB endpoints name
 }
 
 // fail records a broken rule of the field at path.
@@ -182,11 +199,18 @@ func (c *checker) address(path string, a netip.Addr) bool {
 
 // network checks that a prefix is an IPv4 network: nothing set behind its length.
 func (c *checker) network(path string, p netip.Prefix) bool {
+	if p.IsValid() && !p.Addr().Is4() {
+		c.fail(path, "%s is not an IPv4 prefix; only IPv4 is carried so far", p)
+		return false
+	}
+	return c.anyNetwork(path, p)
+}
+
+// anyNetwork is network for both families.
+func (c *checker) anyNetwork(path string, p netip.Prefix) bool {
 	switch {
 	case !p.IsValid():
-		c.fail(path, "is missing; write an IPv4 prefix such as 10.0.0.0/16")
-	case !p.Addr().Is4():
-		c.fail(path, "%s is not an IPv4 prefix; only IPv4 is carried so far", p)
+		c.fail(path, "is missing; write a prefix such as 10.0.0.0/16")
 	case p != p.Masked():
 		c.fail(path, "%s has bits set behind its length; write %s", p, p.Masked())
 	default:

@@ -36,26 +36,64 @@ func (c *checker) checkLoadBalancers() {
 			}
 			zones[lb.Nodes[j].Zone] = true
 		}
-		ports := map[uint16]bool{}
-		for j, l := range lb.Listeners {
-			here := fmt.Sprintf("%s.listeners[%d]", at, j)
-			switch {
-			case l.Port == 0:
-				c.fail(here+".port", "is missing; write a TCP port, 1 to 65535")
-			case ports[l.Port]:
-				c.fail(here+".port", "there is another listener on port %d; a load balancer has one a port", l.Port)
-			}
-			ports[l.Port] = true
-			g := known(c, c.groups, here+".target_group_id", l.TargetGroup, "target_groups")
-			if g != nil && g.VPC != lb.VPC {
-				c.fail(here+".target_group_id", "target group %q is in %s, the load balancer in %s; they share a VPC", g.ID, g.VPC, lb.VPC)
-			}
-			c.between(here+".idle_timeout", l.IdleTimeout, MinIdleTimeout, MaxIdleTimeout)
+		if lb.Type == Gateway {
+			c.gatewayLimits(at, lb)
+		} else {
+			c.networkLimits(at, lb)
+		}
+		for j := range lb.Listeners {
+			c.listener(fmt.Sprintf("%s.listeners[%d]", at, j), lb, &lb.Listeners[j])
 		}
 	}
 }
 
-// checkTargetGroups checks target groups and targets. The ENIs must have been checked.
+// networkLimits checks what a network load balancer has and lacks.
+func (c *checker) networkLimits(at string, lb *LoadBalancer) {
+	if lb.Type > Gateway {
+		c.fail(at+".type", "%d is no type; write network or gateway", lb.Type)
+	}
+	if lb.MTU != 0 {
+		c.fail(at+".mtu", "is for gateway load balancers; remove it, connections of network load balancers keep to 8500 bytes by themselves")
+	}
+	ports := map[uint16]bool{}
+	for j := range lb.Listeners {
+		l := &lb.Listeners[j]
+		here := fmt.Sprintf("%s.listeners[%d]", at, j)
+		switch {
+		case l.Port == 0:
+			c.fail(here+".port", "is missing; write a TCP port, 1 to 65535")
+		case ports[l.Port]:
+			c.fail(here+".port", "there is another listener on port %d; a load balancer has one a port", l.Port)
+		}
+		ports[l.Port] = true
+		if l.ResetOnIdle {
+			c.fail(here+".send_tcp_reset_on_idle_timeout", "is for gateway load balancers; remove it, network load balancers always answer with RST")
+		}
+	}
+}
+
+// listener checks what the listeners of all load balancers have.
+func (c *checker) listener(at string, lb *LoadBalancer, l *Listener) {
+	c.between(at+".idle_timeout", l.IdleTimeout, MinIdleTimeout, MaxIdleTimeout)
+	g := known(c, c.groups, at+".target_group_id", l.TargetGroup, "target_groups")
+	if g == nil {
+		return
+	}
+	if g.VPC != lb.VPC {
+		c.fail(at+".target_group_id", "target group %q is in %s, the load balancer in %s; they share a VPC", g.ID, g.VPC, lb.VPC)
+	}
+	user := c.users[g.ID]
+	if user == nil {
+		c.users[g.ID] = lb
+	} else if user.Type != lb.Type {
+		c.fail(at+".target_group_id", "target group %q is used by the %s load balancer %q; make a group for each type", g.ID, user.Type, user.ID)
+	}
+	if lb.Type == Gateway {
+		c.gatewayTimeout(at, l, g)
+	}
+}
+
+// checkTargetGroups checks target groups and targets. ENIs and load balancers must have been checked.
 func (c *checker) checkTargetGroups() {
 	for i := range c.state.TargetGroups {
 		g := &c.state.TargetGroups[i]
@@ -66,6 +104,12 @@ func (c *checker) checkTargetGroups() {
 		}
 		c.between(at+".deregistration_delay", g.DeregistrationDelay, 0, MaxDeregistrationDelay)
 		c.checkHealth(at+".health_check", &g.HealthCheck)
+		c.failover(at, g)
+		if lb := c.users[g.ID]; lb != nil && lb.Type == Gateway {
+			c.gatewayGroup(at, g)
+		} else if lb != nil {
+			c.networkGroup(at, g)
+		}
 		seen := make(map[netip.AddrPort]bool, len(g.Targets))
 		for j := range g.Targets {
 			c.target(fmt.Sprintf("%s.targets[%d]", at, j), g, &g.Targets[j], seen)
@@ -99,12 +143,12 @@ func (c *checker) checkHealth(at string, h *HealthCheck) {
 		return
 	case CheckTCP:
 		if h.Path != "" || h.MatchLow != 0 || h.MatchHigh != 0 {
-			c.fail(at+".protocol", "a TCP check knows no path and no matcher; remove them, or write HTTP")
+			c.fail(at+".protocol", "a TCP check knows no path and no matcher; remove them, or write HTTP or HTTPS")
 		}
-	case CheckHTTP:
+	case CheckHTTP, CheckHTTPS:
 		c.checkHTTP(at, h)
 	default:
-		c.fail(at+".protocol", "%d is no protocol; write TCP, HTTP or NONE", h.Protocol)
+		c.fail(at+".protocol", "%d is no protocol; write TCP, HTTP, HTTPS or NONE", h.Protocol)
 		return
 	}
 	c.between(at+".interval", h.Interval, MinHealthInterval, MaxHealthInterval)
@@ -122,7 +166,7 @@ func (c *checker) checkHealth(at string, h *HealthCheck) {
 	}
 }
 
-// checkHTTP checks what HTTP checks have beyond others.
+// checkHTTP checks what HTTP and HTTPS checks have beyond others.
 func (c *checker) checkHTTP(at string, h *HealthCheck) {
 	switch {
 	case !strings.HasPrefix(h.Path, "/"):

@@ -21,7 +21,11 @@ func (c *checker) checkServices() {
 		}
 		for j, name := range s.LoadBalancers {
 			here := fmt.Sprintf("%s.load_balancer_ids[%d]", at, j)
-			known(c, c.lbs, here, name, "load_balancers")
+			lb := known(c, c.lbs, here, name, "load_balancers")
+			if first := c.lbs[s.LoadBalancers[0]]; lb != nil && first != nil && lb.Type != first.Type {
+				c.fail(here, "%q is a %s load balancer, %q a %s one; a service has one type, make a service of each",
+					lb.ID, lb.Type, first.ID, first.Type)
+			}
 			if slices.Contains(s.LoadBalancers[:j], name) {
 				c.fail(here, "%q is there twice; leave one out", name)
 			}
@@ -42,7 +46,7 @@ func (c *checker) zonesOf(s *EndpointService) map[string]bool {
 	return zones
 }
 
-// checkEndpoints checks interface endpoints.
+// checkEndpoints checks endpoints of both types.
 func (c *checker) checkEndpoints() {
 	seen := make(map[string]*Endpoint, len(c.state.Endpoints))
 	served := map[string]map[string]bool{}
@@ -58,6 +62,7 @@ func (c *checker) checkEndpoints() {
 		if len(e.ENIs) == 0 {
 			c.fail(at+".enis", "is empty; an endpoint has an ENI in at least one zone")
 		}
+		c.endpointType(at, e, s)
 		zones := map[string]bool{}
 		for j := range e.ENIs {
 			here := fmt.Sprintf("%s.enis[%d]", at, j)

@@ -78,7 +78,11 @@ func (c *checker) checkTUN(at string, p *Port) {
 	seen := map[netip.Prefix]bool{}
 	for i, r := range p.Routes {
 		here := fmt.Sprintf("%s.tun.routes[%d]", at, i)
-		if !c.network(here, r) {
+		check := c.network
+		if c.nextHops[p.ID] {
+			check = c.anyNetwork // GENEVE carries both families
+		}
+		if !check(here, r) {
 			continue
 		}
 		if seen[r] {
@@ -143,6 +147,7 @@ func (c *checker) eni(at string, e *ENI, v *VPC) {
 	}
 	for i, name := range e.Ports {
 		here := fmt.Sprintf("%s.port_ids[%d]", at, i)
+		c.tenants[name] = append(c.tenants[name], at)
 		p := known(c, c.ports, here, name, "ports")
 		if p == nil {
 			continue

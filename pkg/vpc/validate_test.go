@@ -61,6 +61,7 @@ func TestGoodStates(t *testing.T) {
 		"one of everything":                func(*State) {},
 		"nothing":                          func(s *State) { *s = State{} },
 		"no checks":                        func(s *State) { s.TargetGroups[0].HealthCheck = HealthCheck{} },
+		"HTTPS checks":                     func(s *State) { s.TargetGroups[0].HealthCheck.Protocol = CheckHTTPS },
 		"TAP without gateway":              func(s *State) { s.Ports[1].Gateway = netip.Addr{} },
 		"a group nobody uses":              func(s *State) { s.LoadBalancers[0].Listeners = nil },
 		"a load balancer nobody offers":    func(s *State) { s.Services, s.Endpoints = nil, nil },
@@ -245,9 +246,13 @@ var badStates = []badState{
 	}, "target_groups", "MaxTargets (65535)"},
 }
 
-func TestBadStates(t *testing.T) {
-	for _, bad := range badStates {
-		s := good()
+func TestBadStates(t *testing.T) { judge(t, good, badStates) }
+
+// judge breaks a valid state in one way after the other.
+func judge(t *testing.T, valid func() *State, ways []badState) {
+	t.Helper()
+	for _, bad := range ways {
+		s := valid()
 		bad.change(s)
 		err := s.Validate()
 		if err == nil {

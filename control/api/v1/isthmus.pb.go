@@ -10,7 +10,7 @@
 // The one schema of the configuration file and of the daemon's API.
 //
 // In YAML the fields keep the names they have here. Durations are written with a unit (350s, 1.5s, 5m), enum values
-// without the prefix that protobuf asks for (TCP, on_first_ack), addresses and prefixes as usual (10.0.1.5,
+// as AWS writes them (TCP, on_first_ack, GatewayLoadBalancer), addresses and prefixes as usual (10.0.1.5,
 // 10.0.0.0/16). A field marked optional has the default named in its comment; every other field is as if it had been
 // written with its zero value when it is left out.
 
@@ -31,6 +31,167 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// LoadBalancerType says what a load balancer hands to its targets.
+type LoadBalancerType int32
+
+const (
+	LoadBalancerType_LOAD_BALANCER_TYPE_UNSPECIFIED LoadBalancerType = 0
+	// Connections, to servers. The default.
+	LoadBalancerType_LOAD_BALANCER_TYPE_NETWORK LoadBalancerType = 1
+	// Packets in GENEVE, to appliances.
+	LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY LoadBalancerType = 2
+)
+
+// Enum value maps for LoadBalancerType.
+var (
+	LoadBalancerType_name = map[int32]string{
+		0: "LOAD_BALANCER_TYPE_UNSPECIFIED",
+		1: "LOAD_BALANCER_TYPE_NETWORK",
+		2: "LOAD_BALANCER_TYPE_GATEWAY",
+	}
+	LoadBalancerType_value = map[string]int32{
+		"LOAD_BALANCER_TYPE_UNSPECIFIED": 0,
+		"LOAD_BALANCER_TYPE_NETWORK":     1,
+		"LOAD_BALANCER_TYPE_GATEWAY":     2,
+	}
+)
+
+func (x LoadBalancerType) Enum() *LoadBalancerType {
+	p := new(LoadBalancerType)
+	*p = x
+	return p
+}
+
+func (x LoadBalancerType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LoadBalancerType) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_api_v1_isthmus_proto_enumTypes[0].Descriptor()
+}
+
+func (LoadBalancerType) Type() protoreflect.EnumType {
+	return &file_control_api_v1_isthmus_proto_enumTypes[0]
+}
+
+func (x LoadBalancerType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LoadBalancerType.Descriptor instead.
+func (LoadBalancerType) EnumDescriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{0}
+}
+
+// Stickiness says which packets go to the same appliance.
+type Stickiness int32
+
+const (
+	Stickiness_STICKINESS_UNSPECIFIED Stickiness = 0
+	// Those of the same addresses, protocol and ports; without ports for all protocols but TCP and UDP. The default.
+	Stickiness_STICKINESS_FIVE_TUPLE Stickiness = 1
+	// Those of the same addresses and protocol.
+	Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO Stickiness = 2
+	// Those of the same addresses.
+	Stickiness_STICKINESS_SOURCE_IP_DEST_IP Stickiness = 3
+)
+
+// Enum value maps for Stickiness.
+var (
+	Stickiness_name = map[int32]string{
+		0: "STICKINESS_UNSPECIFIED",
+		1: "STICKINESS_FIVE_TUPLE",
+		2: "STICKINESS_SOURCE_IP_DEST_IP_PROTO",
+		3: "STICKINESS_SOURCE_IP_DEST_IP",
+	}
+	Stickiness_value = map[string]int32{
+		"STICKINESS_UNSPECIFIED":             0,
+		"STICKINESS_FIVE_TUPLE":              1,
+		"STICKINESS_SOURCE_IP_DEST_IP_PROTO": 2,
+		"STICKINESS_SOURCE_IP_DEST_IP":       3,
+	}
+)
+
+func (x Stickiness) Enum() *Stickiness {
+	p := new(Stickiness)
+	*p = x
+	return p
+}
+
+func (x Stickiness) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Stickiness) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_api_v1_isthmus_proto_enumTypes[1].Descriptor()
+}
+
+func (Stickiness) Type() protoreflect.EnumType {
+	return &file_control_api_v1_isthmus_proto_enumTypes[1]
+}
+
+func (x Stickiness) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Stickiness.Descriptor instead.
+func (Stickiness) EnumDescriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{1}
+}
+
+// TargetFailover says what becomes of the flows of an appliance that is unhealthy, or deregistered and past its delay. It
+// is the value of both of AWS's attributes, on_unhealthy and on_deregistration, which must be equal.
+type TargetFailover int32
+
+const (
+	TargetFailover_TARGET_FAILOVER_UNSPECIFIED TargetFailover = 0
+	// They stay with it. The default.
+	TargetFailover_TARGET_FAILOVER_NO_REBALANCE TargetFailover = 1
+	// They move to others.
+	TargetFailover_TARGET_FAILOVER_REBALANCE TargetFailover = 2
+)
+
+// Enum value maps for TargetFailover.
+var (
+	TargetFailover_name = map[int32]string{
+		0: "TARGET_FAILOVER_UNSPECIFIED",
+		1: "TARGET_FAILOVER_NO_REBALANCE",
+		2: "TARGET_FAILOVER_REBALANCE",
+	}
+	TargetFailover_value = map[string]int32{
+		"TARGET_FAILOVER_UNSPECIFIED":  0,
+		"TARGET_FAILOVER_NO_REBALANCE": 1,
+		"TARGET_FAILOVER_REBALANCE":    2,
+	}
+)
+
+func (x TargetFailover) Enum() *TargetFailover {
+	p := new(TargetFailover)
+	*p = x
+	return p
+}
+
+func (x TargetFailover) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (TargetFailover) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_api_v1_isthmus_proto_enumTypes[2].Descriptor()
+}
+
+func (TargetFailover) Type() protoreflect.EnumType {
+	return &file_control_api_v1_isthmus_proto_enumTypes[2]
+}
+
+func (x TargetFailover) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use TargetFailover.Descriptor instead.
+func (TargetFailover) EnumDescriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{2}
+}
 
 // HeaderPlacement says where the PROXY protocol header goes.
 type HeaderPlacement int32
@@ -68,11 +229,11 @@ func (x HeaderPlacement) String() string {
 }
 
 func (HeaderPlacement) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_api_v1_isthmus_proto_enumTypes[0].Descriptor()
+	return file_control_api_v1_isthmus_proto_enumTypes[3].Descriptor()
 }
 
 func (HeaderPlacement) Type() protoreflect.EnumType {
-	return &file_control_api_v1_isthmus_proto_enumTypes[0]
+	return &file_control_api_v1_isthmus_proto_enumTypes[3]
 }
 
 func (x HeaderPlacement) Number() protoreflect.EnumNumber {
@@ -81,7 +242,7 @@ func (x HeaderPlacement) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeaderPlacement.Descriptor instead.
 func (HeaderPlacement) EnumDescriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{0}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{3}
 }
 
 // HealthCheckProtocol is how targets are checked.
@@ -93,6 +254,8 @@ const (
 	HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_TCP HealthCheckProtocol = 1
 	// A GET request whose status code matches is a success.
 	HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP HealthCheckProtocol = 2
+	// The same over TLS. Certificates are not verified.
+	HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS HealthCheckProtocol = 4
 	// No checks: targets count as healthy.
 	HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE HealthCheckProtocol = 3
 )
@@ -103,12 +266,14 @@ var (
 		0: "HEALTH_CHECK_PROTOCOL_UNSPECIFIED",
 		1: "HEALTH_CHECK_PROTOCOL_TCP",
 		2: "HEALTH_CHECK_PROTOCOL_HTTP",
+		4: "HEALTH_CHECK_PROTOCOL_HTTPS",
 		3: "HEALTH_CHECK_PROTOCOL_NONE",
 	}
 	HealthCheckProtocol_value = map[string]int32{
 		"HEALTH_CHECK_PROTOCOL_UNSPECIFIED": 0,
 		"HEALTH_CHECK_PROTOCOL_TCP":         1,
 		"HEALTH_CHECK_PROTOCOL_HTTP":        2,
+		"HEALTH_CHECK_PROTOCOL_HTTPS":       4,
 		"HEALTH_CHECK_PROTOCOL_NONE":        3,
 	}
 )
@@ -124,11 +289,11 @@ func (x HealthCheckProtocol) String() string {
 }
 
 func (HealthCheckProtocol) Descriptor() protoreflect.EnumDescriptor {
-	return file_control_api_v1_isthmus_proto_enumTypes[1].Descriptor()
+	return file_control_api_v1_isthmus_proto_enumTypes[4].Descriptor()
 }
 
 func (HealthCheckProtocol) Type() protoreflect.EnumType {
-	return &file_control_api_v1_isthmus_proto_enumTypes[1]
+	return &file_control_api_v1_isthmus_proto_enumTypes[4]
 }
 
 func (x HealthCheckProtocol) Number() protoreflect.EnumNumber {
@@ -137,7 +302,59 @@ func (x HealthCheckProtocol) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HealthCheckProtocol.Descriptor instead.
 func (HealthCheckProtocol) EnumDescriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{1}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{4}
+}
+
+// EndpointType is the type of an endpoint, which is that of its service's load balancers.
+type EndpointType int32
+
+const (
+	EndpointType_ENDPOINT_TYPE_UNSPECIFIED EndpointType = 0
+	// Clients connect to its addresses. The default.
+	EndpointType_ENDPOINT_TYPE_INTERFACE EndpointType = 1
+	// Routes have it as their next hop.
+	EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER EndpointType = 2
+)
+
+// Enum value maps for EndpointType.
+var (
+	EndpointType_name = map[int32]string{
+		0: "ENDPOINT_TYPE_UNSPECIFIED",
+		1: "ENDPOINT_TYPE_INTERFACE",
+		2: "ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER",
+	}
+	EndpointType_value = map[string]int32{
+		"ENDPOINT_TYPE_UNSPECIFIED":           0,
+		"ENDPOINT_TYPE_INTERFACE":             1,
+		"ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER": 2,
+	}
+)
+
+func (x EndpointType) Enum() *EndpointType {
+	p := new(EndpointType)
+	*p = x
+	return p
+}
+
+func (x EndpointType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EndpointType) Descriptor() protoreflect.EnumDescriptor {
+	return file_control_api_v1_isthmus_proto_enumTypes[5].Descriptor()
+}
+
+func (EndpointType) Type() protoreflect.EnumType {
+	return &file_control_api_v1_isthmus_proto_enumTypes[5]
+}
+
+func (x EndpointType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EndpointType.Descriptor instead.
+func (EndpointType) EnumDescriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{5}
 }
 
 // State is a whole configuration. It is validated, compiled and put in force, or refused, as one.
@@ -424,7 +641,8 @@ func (*Port_Tun) isPort_Kind() {}
 
 func (*Port_Tap) isPort_Kind() {}
 
-// TUN is a layer 3 device in the namespace of the clients or targets themselves.
+// TUN is a layer 3 device in the namespace of the clients or targets themselves, or, for the ENI of a Gateway Load
+// Balancer endpoint, in that of the VPC's router.
 type TUN struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Addresses of the namespace, with the length of their prefix.
@@ -603,7 +821,7 @@ func (x *ENI) GetPortIds() []string {
 	return nil
 }
 
-// LoadBalancer is a network load balancer.
+// LoadBalancer is a network or Gateway Load Balancer.
 type LoadBalancer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -611,8 +829,13 @@ type LoadBalancer struct {
 	// The node of a zone uses the targets of all zones.
 	CrossZone bool `protobuf:"varint,3,opt,name=cross_zone,json=crossZone,proto3" json:"cross_zone,omitempty"`
 	// At most one in each zone.
-	Nodes         []*ENI      `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Listeners     []*Listener `protobuf:"bytes,5,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	Nodes []*ENI `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// A gateway load balancer has exactly one.
+	Listeners []*Listener      `protobuf:"bytes,5,rep,name=listeners,proto3" json:"listeners,omitempty"`
+	Type      LoadBalancerType `protobuf:"varint,6,opt,name=type,proto3,enum=isthmus.v1.LoadBalancerType" json:"type,omitempty"`
+	// Gateway only: the longest inner packet in bytes, 576 to 8500, default 8500. The network to the appliances carries 68
+	// bytes more.
+	Mtu           uint32 `protobuf:"varint,7,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -682,15 +905,33 @@ func (x *LoadBalancer) GetListeners() []*Listener {
 	return nil
 }
 
-// Listener takes TCP connections.
+func (x *LoadBalancer) GetType() LoadBalancerType {
+	if x != nil {
+		return x.Type
+	}
+	return LoadBalancerType_LOAD_BALANCER_TYPE_UNSPECIFIED
+}
+
+func (x *LoadBalancer) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
+// Listener takes TCP connections or, on a gateway load balancer, all packets.
 type Listener struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Port          uint32                 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
-	TargetGroupId string                 `protobuf:"bytes,2,opt,name=target_group_id,json=targetGroupId,proto3" json:"target_group_id,omitempty"`
-	// 60s to 6000s, default 350s.
-	IdleTimeout   *durationpb.Duration `protobuf:"bytes,3,opt,name=idle_timeout,json=idleTimeout,proto3,oneof" json:"idle_timeout,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Left out on a gateway load balancer.
+	Port          uint32 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	TargetGroupId string `protobuf:"bytes,2,opt,name=target_group_id,json=targetGroupId,proto3" json:"target_group_id,omitempty"`
+	// 60s to 6000s, default 350s. On a gateway load balancer it is that of TCP flows, and can be changed only where the
+	// stickiness of the target group is five_tuple.
+	IdleTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=idle_timeout,json=idleTimeout,proto3,oneof" json:"idle_timeout,omitempty"`
+	// Gateway only: answers TCP segments of expired and unknown flows with RST instead of dropping them in silence.
+	SendTcpResetOnIdleTimeout bool `protobuf:"varint,4,opt,name=send_tcp_reset_on_idle_timeout,json=sendTcpResetOnIdleTimeout,proto3" json:"send_tcp_reset_on_idle_timeout,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Listener) Reset() {
@@ -744,6 +985,68 @@ func (x *Listener) GetIdleTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *Listener) GetSendTcpResetOnIdleTimeout() bool {
+	if x != nil {
+		return x.SendTcpResetOnIdleTimeout
+	}
+	return false
+}
+
+// SendTCPReset says when flows that stay with a failed appliance are answered with RST. It needs five_tuple stickiness and
+// no_rebalance.
+type SendTCPReset struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	OnUnhealthy bool                   `protobuf:"varint,1,opt,name=on_unhealthy,json=onUnhealthy,proto3" json:"on_unhealthy,omitempty"`
+	// After the deregistration delay.
+	OnDeregistration bool `protobuf:"varint,2,opt,name=on_deregistration,json=onDeregistration,proto3" json:"on_deregistration,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *SendTCPReset) Reset() {
+	*x = SendTCPReset{}
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTCPReset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTCPReset) ProtoMessage() {}
+
+func (x *SendTCPReset) ProtoReflect() protoreflect.Message {
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTCPReset.ProtoReflect.Descriptor instead.
+func (*SendTCPReset) Descriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SendTCPReset) GetOnUnhealthy() bool {
+	if x != nil {
+		return x.OnUnhealthy
+	}
+	return false
+}
+
+func (x *SendTCPReset) GetOnDeregistration() bool {
+	if x != nil {
+		return x.OnDeregistration
+	}
+	return false
+}
+
 // TargetGroup is a set of targets that share how connections are handed to them.
 type TargetGroup struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -753,18 +1056,22 @@ type TargetGroup struct {
 	HealthCheck     *HealthCheck           `protobuf:"bytes,4,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
 	// 0s to 3600s, default 300s.
 	DeregistrationDelay *durationpb.Duration `protobuf:"bytes,5,opt,name=deregistration_delay,json=deregistrationDelay,proto3,oneof" json:"deregistration_delay,omitempty"`
-	// Ends the connections of a draining target when the delay has passed.
+	// Ends the connections of a draining target when the delay has passed. Not for gateway load balancers.
 	TerminateOnDeregistration bool `protobuf:"varint,6,opt,name=terminate_on_deregistration,json=terminateOnDeregistration,proto3" json:"terminate_on_deregistration,omitempty"`
-	// Answers connections of an unhealthy target with RST; default true.
+	// Answers connections of an unhealthy target with RST; default true. Not for gateway load balancers.
 	TerminateOnUnhealthy *bool     `protobuf:"varint,7,opt,name=terminate_on_unhealthy,json=terminateOnUnhealthy,proto3,oneof" json:"terminate_on_unhealthy,omitempty"`
 	Targets              []*Target `protobuf:"bytes,8,rep,name=targets,proto3" json:"targets,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// For the target groups of gateway load balancers.
+	Stickiness     Stickiness     `protobuf:"varint,9,opt,name=stickiness,proto3,enum=isthmus.v1.Stickiness" json:"stickiness,omitempty"`
+	TargetFailover TargetFailover `protobuf:"varint,10,opt,name=target_failover,json=targetFailover,proto3,enum=isthmus.v1.TargetFailover" json:"target_failover,omitempty"`
+	SendTcpReset   *SendTCPReset  `protobuf:"bytes,11,opt,name=send_tcp_reset,json=sendTcpReset,proto3" json:"send_tcp_reset,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *TargetGroup) Reset() {
 	*x = TargetGroup{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[8]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +1083,7 @@ func (x *TargetGroup) String() string {
 func (*TargetGroup) ProtoMessage() {}
 
 func (x *TargetGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[8]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +1096,7 @@ func (x *TargetGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetGroup.ProtoReflect.Descriptor instead.
 func (*TargetGroup) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{8}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TargetGroup) GetId() string {
@@ -848,6 +1155,27 @@ func (x *TargetGroup) GetTargets() []*Target {
 	return nil
 }
 
+func (x *TargetGroup) GetStickiness() Stickiness {
+	if x != nil {
+		return x.Stickiness
+	}
+	return Stickiness_STICKINESS_UNSPECIFIED
+}
+
+func (x *TargetGroup) GetTargetFailover() TargetFailover {
+	if x != nil {
+		return x.TargetFailover
+	}
+	return TargetFailover_TARGET_FAILOVER_UNSPECIFIED
+}
+
+func (x *TargetGroup) GetSendTcpReset() *SendTCPReset {
+	if x != nil {
+		return x.SendTcpReset
+	}
+	return nil
+}
+
 // ProxyProtocolV2 says whether and where targets receive a PROXY protocol header.
 type ProxyProtocolV2 struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -859,7 +1187,7 @@ type ProxyProtocolV2 struct {
 
 func (x *ProxyProtocolV2) Reset() {
 	*x = ProxyProtocolV2{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[9]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -871,7 +1199,7 @@ func (x *ProxyProtocolV2) String() string {
 func (*ProxyProtocolV2) ProtoMessage() {}
 
 func (x *ProxyProtocolV2) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[9]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -884,7 +1212,7 @@ func (x *ProxyProtocolV2) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProxyProtocolV2.ProtoReflect.Descriptor instead.
 func (*ProxyProtocolV2) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{9}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProxyProtocolV2) GetEnabled() bool {
@@ -901,23 +1229,25 @@ func (x *ProxyProtocolV2) GetHeaderPlacement() HeaderPlacement {
 	return HeaderPlacement_HEADER_PLACEMENT_UNSPECIFIED
 }
 
-// HealthCheck says how targets are checked. Left out, it is that of a network load balancer: TCP every 30 s.
+// HealthCheck says how targets are checked. Defaults are those of the load balancer that uses the group: left out, it is
+// TCP every 30 s for a network load balancer, and TCP to port 80 every 10 s for a gateway load balancer.
 type HealthCheck struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Protocol HealthCheckProtocol    `protobuf:"varint,1,opt,name=protocol,proto3,enum=isthmus.v1.HealthCheckProtocol" json:"protocol,omitempty"`
-	// Left out: the target's own port.
+	// Left out: the target's own port; 80 on appliances.
 	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	// HTTP only, default "/".
+	// HTTP and HTTPS only, default "/".
 	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
-	// 5s to 300s, default 30s.
+	// 5s to 300s, default 30s; 10s for appliances.
 	Interval *durationpb.Duration `protobuf:"bytes,4,opt,name=interval,proto3,oneof" json:"interval,omitempty"`
-	// 2s to 120s and not above the interval, default 10s for TCP and 6s for HTTP, or the interval if that is shorter.
+	// 2s to 120s and not above the interval, default 10s for TCP and HTTPS and 6s for HTTP, 5s for appliances, or the
+	// interval if that is shorter.
 	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3,oneof" json:"timeout,omitempty"`
 	// Successes in a row that make an unhealthy target healthy: 2 to 10, default 5.
 	HealthyThreshold *uint32 `protobuf:"varint,6,opt,name=healthy_threshold,json=healthyThreshold,proto3,oneof" json:"healthy_threshold,omitempty"`
 	// Failures in a row that make a target unhealthy: 2 to 10, default 2.
 	UnhealthyThreshold *uint32 `protobuf:"varint,7,opt,name=unhealthy_threshold,json=unhealthyThreshold,proto3,oneof" json:"unhealthy_threshold,omitempty"`
-	// HTTP only: status codes that are a success, one (200) or a range; default 200-399.
+	// HTTP and HTTPS only: status codes that are a success, one (200) or a range; default 200-399.
 	Matcher       string `protobuf:"bytes,8,opt,name=matcher,proto3" json:"matcher,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -925,7 +1255,7 @@ type HealthCheck struct {
 
 func (x *HealthCheck) Reset() {
 	*x = HealthCheck{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[10]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1267,7 @@ func (x *HealthCheck) String() string {
 func (*HealthCheck) ProtoMessage() {}
 
 func (x *HealthCheck) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[10]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1280,7 @@ func (x *HealthCheck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthCheck.ProtoReflect.Descriptor instead.
 func (*HealthCheck) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{10}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HealthCheck) GetProtocol() HealthCheckProtocol {
@@ -1009,12 +1339,13 @@ func (x *HealthCheck) GetMatcher() string {
 	return ""
 }
 
-// Target takes connections.
+// Target takes connections, or is an appliance.
 type Target struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
-	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
-	ZoneId  string                 `protobuf:"bytes,3,opt,name=zone_id,json=zoneId,proto3" json:"zone_id,omitempty"`
+	// 6081 for an appliance.
+	Port   uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	ZoneId string `protobuf:"bytes,3,opt,name=zone_id,json=zoneId,proto3" json:"zone_id,omitempty"`
 	// Keeps its connections, gets no new ones.
 	Draining      bool `protobuf:"varint,4,opt,name=draining,proto3" json:"draining,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1023,7 +1354,7 @@ type Target struct {
 
 func (x *Target) Reset() {
 	*x = Target{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[11]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1035,7 +1366,7 @@ func (x *Target) String() string {
 func (*Target) ProtoMessage() {}
 
 func (x *Target) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[11]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1048,7 +1379,7 @@ func (x *Target) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Target.ProtoReflect.Descriptor instead.
 func (*Target) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{11}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Target) GetAddress() string {
@@ -1083,7 +1414,8 @@ func (x *Target) GetDraining() bool {
 type EndpointService struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// vpce-svc- and a name.
-	Id              string   `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// All of the same type.
 	LoadBalancerIds []string `protobuf:"bytes,2,rep,name=load_balancer_ids,json=loadBalancerIds,proto3" json:"load_balancer_ids,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1091,7 +1423,7 @@ type EndpointService struct {
 
 func (x *EndpointService) Reset() {
 	*x = EndpointService{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[12]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1435,7 @@ func (x *EndpointService) String() string {
 func (*EndpointService) ProtoMessage() {}
 
 func (x *EndpointService) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[12]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1448,7 @@ func (x *EndpointService) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointService.ProtoReflect.Descriptor instead.
 func (*EndpointService) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{12}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *EndpointService) GetId() string {
@@ -1133,22 +1465,23 @@ func (x *EndpointService) GetLoadBalancerIds() []string {
 	return nil
 }
 
-// Endpoint is an interface endpoint.
+// Endpoint leads from a VPC to a service.
 type Endpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// vpce- and 17 hexadecimal digits.
 	Id        string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	ServiceId string `protobuf:"bytes,2,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	VpcId     string `protobuf:"bytes,3,opt,name=vpc_id,json=vpcId,proto3" json:"vpc_id,omitempty"`
-	// At most one in each zone.
-	Enis          []*ENI `protobuf:"bytes,4,rep,name=enis,proto3" json:"enis,omitempty"`
+	// At most one in each zone. A Gateway Load Balancer endpoint has exactly one, alone on a TUN or else on TAPs.
+	Enis          []*ENI       `protobuf:"bytes,4,rep,name=enis,proto3" json:"enis,omitempty"`
+	Type          EndpointType `protobuf:"varint,5,opt,name=type,proto3,enum=isthmus.v1.EndpointType" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[13]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1493,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[13]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1506,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{13}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Endpoint) GetId() string {
@@ -1204,6 +1537,13 @@ func (x *Endpoint) GetEnis() []*ENI {
 	return nil
 }
 
+func (x *Endpoint) GetType() EndpointType {
+	if x != nil {
+		return x.Type
+	}
+	return EndpointType_ENDPOINT_TYPE_UNSPECIFIED
+}
+
 // Testing overrides timers whose smallest legal value is too long for a demonstration.
 type Testing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1218,7 +1558,7 @@ type Testing struct {
 
 func (x *Testing) Reset() {
 	*x = Testing{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[14]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1230,7 +1570,7 @@ func (x *Testing) String() string {
 func (*Testing) ProtoMessage() {}
 
 func (x *Testing) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[14]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1243,7 +1583,7 @@ func (x *Testing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Testing.ProtoReflect.Descriptor instead.
 func (*Testing) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{14}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Testing) GetIdleTimeout() *durationpb.Duration {
@@ -1276,7 +1616,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[15]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1628,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[15]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1641,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{15}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{16}
 }
 
 // StatusResponse describes a running daemon.
@@ -1332,7 +1672,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[16]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1684,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[16]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1697,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{16}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1482,13 +1822,16 @@ type PortStatus struct {
 	RxInvalid        uint64   `protobuf:"varint,16,opt,name=rx_invalid,json=rxInvalid,proto3" json:"rx_invalid,omitempty"`
 	NeighbourDropped uint64   `protobuf:"varint,17,opt,name=neighbour_dropped,json=neighbourDropped,proto3" json:"neighbour_dropped,omitempty"`
 	Segmented        uint64   `protobuf:"varint,18,opt,name=segmented,proto3" json:"segmented,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What in the namespace of an open port is not as it should be for the traffic of Gateway Load Balancer endpoints. The
+	// namespace is its maker's to change.
+	Warnings      []string `protobuf:"bytes,19,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PortStatus) Reset() {
 	*x = PortStatus{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[17]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1843,7 @@ func (x *PortStatus) String() string {
 func (*PortStatus) ProtoMessage() {}
 
 func (x *PortStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[17]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1856,7 @@ func (x *PortStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortStatus.ProtoReflect.Descriptor instead.
 func (*PortStatus) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{17}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PortStatus) GetId() string {
@@ -1642,6 +1985,13 @@ func (x *PortStatus) GetSegmented() uint64 {
 	return 0
 }
 
+func (x *PortStatus) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
 // Traffic counts packets (a super-packet as one) and layer 3 bytes; in is toward the dataplane.
 type Traffic struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1655,7 +2005,7 @@ type Traffic struct {
 
 func (x *Traffic) Reset() {
 	*x = Traffic{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[18]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +2017,7 @@ func (x *Traffic) String() string {
 func (*Traffic) ProtoMessage() {}
 
 func (x *Traffic) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[18]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +2030,7 @@ func (x *Traffic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Traffic.ProtoReflect.Descriptor instead.
 func (*Traffic) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{18}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Traffic) GetPacketsIn() uint64 {
@@ -1714,7 +2064,7 @@ func (x *Traffic) GetBytesOut() uint64 {
 // ENIStatus describes one ENI.
 type ENIStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// endpoint or node, or probe: where health checks of one target enter.
+	// endpoint or node, gateway-endpoint or gateway-node, or probe: where health checks of one target enter.
 	Role string `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	// Id of the endpoint or load balancer.
 	Owner         string   `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -1729,7 +2079,7 @@ type ENIStatus struct {
 
 func (x *ENIStatus) Reset() {
 	*x = ENIStatus{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[19]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +2091,7 @@ func (x *ENIStatus) String() string {
 func (*ENIStatus) ProtoMessage() {}
 
 func (x *ENIStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[19]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +2104,7 @@ func (x *ENIStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ENIStatus.ProtoReflect.Descriptor instead.
 func (*ENIStatus) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{19}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ENIStatus) GetRole() string {
@@ -1813,14 +2163,16 @@ type EndpointStatus struct {
 	ServiceId string                 `protobuf:"bytes,2,opt,name=service_id,json=serviceId,proto3" json:"service_id,omitempty"`
 	VpcId     string                 `protobuf:"bytes,3,opt,name=vpc_id,json=vpcId,proto3" json:"vpc_id,omitempty"`
 	// One address a zone.
-	Addresses     []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []string `protobuf:"bytes,4,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Interface or GatewayLoadBalancer.
+	Type          string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *EndpointStatus) Reset() {
 	*x = EndpointStatus{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[20]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1832,7 +2184,7 @@ func (x *EndpointStatus) String() string {
 func (*EndpointStatus) ProtoMessage() {}
 
 func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[20]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1845,7 +2197,7 @@ func (x *EndpointStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EndpointStatus.ProtoReflect.Descriptor instead.
 func (*EndpointStatus) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{20}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *EndpointStatus) GetId() string {
@@ -1876,20 +2228,32 @@ func (x *EndpointStatus) GetAddresses() []string {
 	return nil
 }
 
+func (x *EndpointStatus) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
 // LoadBalancerStatus describes one load balancer.
 type LoadBalancerStatus struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	VpcId         string                 `protobuf:"bytes,2,opt,name=vpc_id,json=vpcId,proto3" json:"vpc_id,omitempty"`
-	CrossZone     bool                   `protobuf:"varint,3,opt,name=cross_zone,json=crossZone,proto3" json:"cross_zone,omitempty"`
-	ListenerPorts []uint32               `protobuf:"varint,4,rep,packed,name=listener_ports,json=listenerPorts,proto3" json:"listener_ports,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	VpcId     string                 `protobuf:"bytes,2,opt,name=vpc_id,json=vpcId,proto3" json:"vpc_id,omitempty"`
+	CrossZone bool                   `protobuf:"varint,3,opt,name=cross_zone,json=crossZone,proto3" json:"cross_zone,omitempty"`
+	// None for a gateway load balancer, which takes all there is.
+	ListenerPorts []uint32 `protobuf:"varint,4,rep,packed,name=listener_ports,json=listenerPorts,proto3" json:"listener_ports,omitempty"`
+	// network or gateway.
+	Type string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
+	// Gateway only: the longest inner packet in bytes.
+	Mtu           uint32 `protobuf:"varint,6,opt,name=mtu,proto3" json:"mtu,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LoadBalancerStatus) Reset() {
 	*x = LoadBalancerStatus{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[21]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2265,7 @@ func (x *LoadBalancerStatus) String() string {
 func (*LoadBalancerStatus) ProtoMessage() {}
 
 func (x *LoadBalancerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[21]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2278,7 @@ func (x *LoadBalancerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancerStatus.ProtoReflect.Descriptor instead.
 func (*LoadBalancerStatus) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{21}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *LoadBalancerStatus) GetId() string {
@@ -1945,6 +2309,20 @@ func (x *LoadBalancerStatus) GetListenerPorts() []uint32 {
 	return nil
 }
 
+func (x *LoadBalancerStatus) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *LoadBalancerStatus) GetMtu() uint32 {
+	if x != nil {
+		return x.Mtu
+	}
+	return 0
+}
+
 // TargetStatus describes one target of one group.
 type TargetStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1967,7 +2345,7 @@ type TargetStatus struct {
 
 func (x *TargetStatus) Reset() {
 	*x = TargetStatus{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[22]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2357,7 @@ func (x *TargetStatus) String() string {
 func (*TargetStatus) ProtoMessage() {}
 
 func (x *TargetStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[22]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2370,7 @@ func (x *TargetStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetStatus.ProtoReflect.Descriptor instead.
 func (*TargetStatus) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{22}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TargetStatus) GetTargetGroupId() string {
@@ -2084,7 +2462,7 @@ type FlowCounters struct {
 
 func (x *FlowCounters) Reset() {
 	*x = FlowCounters{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[23]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2096,7 +2474,7 @@ func (x *FlowCounters) String() string {
 func (*FlowCounters) ProtoMessage() {}
 
 func (x *FlowCounters) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[23]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2109,7 +2487,7 @@ func (x *FlowCounters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowCounters.ProtoReflect.Descriptor instead.
 func (*FlowCounters) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{23}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FlowCounters) GetActive() uint64 {
@@ -2196,7 +2574,7 @@ type WorkerStatus struct {
 
 func (x *WorkerStatus) Reset() {
 	*x = WorkerStatus{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[24]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2586,7 @@ func (x *WorkerStatus) String() string {
 func (*WorkerStatus) ProtoMessage() {}
 
 func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[24]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2599,7 @@ func (x *WorkerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkerStatus.ProtoReflect.Descriptor instead.
 func (*WorkerStatus) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{24}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *WorkerStatus) GetTurns() uint64 {
@@ -2261,9 +2639,10 @@ func (x *WorkerStatus) GetSleeps() uint64 {
 
 // FlowsRequest picks flows; an empty field picks all.
 type FlowsRequest struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	EndpointId string                 `protobuf:"bytes,1,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
-	// Address of the target, with or without its port.
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// An inspected flow is picked by either of its endpoints.
+	EndpointId string `protobuf:"bytes,1,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
+	// Address of the target or appliance, with or without its port.
 	Target string `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
 	// Most flows to send; 0 sends all.
 	Limit         uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -2273,7 +2652,7 @@ type FlowsRequest struct {
 
 func (x *FlowsRequest) Reset() {
 	*x = FlowsRequest{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[25]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2285,7 +2664,7 @@ func (x *FlowsRequest) String() string {
 func (*FlowsRequest) ProtoMessage() {}
 
 func (x *FlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[25]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2298,7 +2677,7 @@ func (x *FlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowsRequest.ProtoReflect.Descriptor instead.
 func (*FlowsRequest) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{25}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FlowsRequest) GetEndpointId() string {
@@ -2332,7 +2711,7 @@ type FlowsResponse struct {
 
 func (x *FlowsResponse) Reset() {
 	*x = FlowsResponse{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[26]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2344,7 +2723,7 @@ func (x *FlowsResponse) String() string {
 func (*FlowsResponse) ProtoMessage() {}
 
 func (x *FlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[26]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2357,7 +2736,7 @@ func (x *FlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowsResponse.ProtoReflect.Descriptor instead.
 func (*FlowsResponse) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{26}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FlowsResponse) GetFlows() []*Flow {
@@ -2367,33 +2746,40 @@ func (x *FlowsResponse) GetFlows() []*Flow {
 	return nil
 }
 
-// Flow is one connection.
+// Flow is one connection, or one flow that appliances inspect.
 type Flow struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Worker uint32                 `protobuf:"varint,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	// Empty for a health check.
-	EndpointId      string `protobuf:"bytes,2,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
-	LoadBalancerId  string `protobuf:"bytes,3,opt,name=load_balancer_id,json=loadBalancerId,proto3" json:"load_balancer_id,omitempty"`
-	ZoneId          string `protobuf:"bytes,4,opt,name=zone_id,json=zoneId,proto3" json:"zone_id,omitempty"`
+	// Empty for a health check and for an inspected flow.
+	EndpointId     string `protobuf:"bytes,2,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
+	LoadBalancerId string `protobuf:"bytes,3,opt,name=load_balancer_id,json=loadBalancerId,proto3" json:"load_balancer_id,omitempty"`
+	ZoneId         string `protobuf:"bytes,4,opt,name=zone_id,json=zoneId,proto3" json:"zone_id,omitempty"`
+	// Empty for an inspected flow, as is endpoint_address.
 	Client          string `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`
 	EndpointAddress string `protobuf:"bytes,6,opt,name=endpoint_address,json=endpointAddress,proto3" json:"endpoint_address,omitempty"`
-	// The source that the target sees.
+	// The source that the target or appliance sees.
 	NodeAddress string `protobuf:"bytes,7,opt,name=node_address,json=nodeAddress,proto3" json:"node_address,omitempty"`
-	Target      string `protobuf:"bytes,8,opt,name=target,proto3" json:"target,omitempty"`
+	// The target or appliance.
+	Target string `protobuf:"bytes,8,opt,name=target,proto3" json:"target,omitempty"`
 	// opening, established, closing or reset.
 	State string `protobuf:"bytes,9,opt,name=state,proto3" json:"state,omitempty"`
 	// The target receives a PROXY protocol header.
-	Proxy         bool                 `protobuf:"varint,10,opt,name=proxy,proto3" json:"proxy,omitempty"`
-	Idle          *durationpb.Duration `protobuf:"bytes,11,opt,name=idle,proto3" json:"idle,omitempty"`
-	BytesOut      uint64               `protobuf:"varint,12,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	BytesIn       uint64               `protobuf:"varint,13,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	Proxy bool                 `protobuf:"varint,10,opt,name=proxy,proto3" json:"proxy,omitempty"`
+	Idle  *durationpb.Duration `protobuf:"bytes,11,opt,name=idle,proto3" json:"idle,omitempty"`
+	// Toward the target and toward the client; 0 for an inspected flow.
+	BytesOut uint64 `protobuf:"varint,12,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	BytesIn  uint64 `protobuf:"varint,13,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	// Name or number of the IP protocol. Empty where flows are told by addresses alone.
+	Protocol string `protobuf:"bytes,14,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// Set for an inspected flow only.
+	Inspection    *Inspection `protobuf:"bytes,15,opt,name=inspection,proto3" json:"inspection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[27]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2405,7 +2791,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[27]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2418,7 +2804,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{27}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Flow) GetWorker() uint32 {
@@ -2512,6 +2898,148 @@ func (x *Flow) GetBytesIn() uint64 {
 	return 0
 }
 
+func (x *Flow) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Flow) GetInspection() *Inspection {
+	if x != nil {
+		return x.Inspection
+	}
+	return nil
+}
+
+// Inspection is what a flow through Gateway Load Balancer endpoints has of its own.
+type Inspection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What makes packets one flow: 5-tuple, 3-tuple or 2-tuple.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The flow cookie, 8 hexadecimal digits, that its packets to the appliance carry now.
+	Cookie string `protobuf:"bytes,2,opt,name=cookie,proto3" json:"cookie,omitempty"`
+	// Both, the smaller address first, whoever began.
+	Ends          []*InspectedEnd `protobuf:"bytes,3,rep,name=ends,proto3" json:"ends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Inspection) Reset() {
+	*x = Inspection{}
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Inspection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Inspection) ProtoMessage() {}
+
+func (x *Inspection) ProtoReflect() protoreflect.Message {
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Inspection.ProtoReflect.Descriptor instead.
+func (*Inspection) Descriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Inspection) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Inspection) GetCookie() string {
+	if x != nil {
+		return x.Cookie
+	}
+	return ""
+}
+
+func (x *Inspection) GetEnds() []*InspectedEnd {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+// InspectedEnd is one end of an inspected flow.
+type InspectedEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the port where flows are told by ports.
+	Address string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// The endpoint that packets of this end came to last. Empty before the first of them.
+	EndpointId string `protobuf:"bytes,2,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
+	// Layer 3 bytes that this end has sent.
+	Bytes         uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InspectedEnd) Reset() {
+	*x = InspectedEnd{}
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InspectedEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InspectedEnd) ProtoMessage() {}
+
+func (x *InspectedEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InspectedEnd.ProtoReflect.Descriptor instead.
+func (*InspectedEnd) Descriptor() ([]byte, []int) {
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *InspectedEnd) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *InspectedEnd) GetEndpointId() string {
+	if x != nil {
+		return x.EndpointId
+	}
+	return ""
+}
+
+func (x *InspectedEnd) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // DropsRequest asks for counters of drops.
 type DropsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2523,7 +3051,7 @@ type DropsRequest struct {
 
 func (x *DropsRequest) Reset() {
 	*x = DropsRequest{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[28]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2535,7 +3063,7 @@ func (x *DropsRequest) String() string {
 func (*DropsRequest) ProtoMessage() {}
 
 func (x *DropsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[28]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2548,7 +3076,7 @@ func (x *DropsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropsRequest.ProtoReflect.Descriptor instead.
 func (*DropsRequest) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{28}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DropsRequest) GetByEni() bool {
@@ -2570,7 +3098,7 @@ type DropsResponse struct {
 
 func (x *DropsResponse) Reset() {
 	*x = DropsResponse{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[29]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +3110,7 @@ func (x *DropsResponse) String() string {
 func (*DropsResponse) ProtoMessage() {}
 
 func (x *DropsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[29]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +3123,7 @@ func (x *DropsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropsResponse.ProtoReflect.Descriptor instead.
 func (*DropsResponse) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{29}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DropsResponse) GetDrops() []*Drop {
@@ -2624,7 +3152,7 @@ type Drop struct {
 
 func (x *Drop) Reset() {
 	*x = Drop{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[30]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2636,7 +3164,7 @@ func (x *Drop) String() string {
 func (*Drop) ProtoMessage() {}
 
 func (x *Drop) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[30]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2649,7 +3177,7 @@ func (x *Drop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drop.ProtoReflect.Descriptor instead.
 func (*Drop) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{30}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Drop) GetReason() string {
@@ -2676,7 +3204,7 @@ func (x *Drop) GetPackets() uint64 {
 // ENIDrop is one reason of one ENI; reasons without packets are left out.
 type ENIDrop struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// endpoint, node or probe.
+	// As in ENIStatus.
 	Role          string `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	Owner         string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
 	VpcId         string `protobuf:"bytes,3,opt,name=vpc_id,json=vpcId,proto3" json:"vpc_id,omitempty"`
@@ -2689,7 +3217,7 @@ type ENIDrop struct {
 
 func (x *ENIDrop) Reset() {
 	*x = ENIDrop{}
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[31]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +3229,7 @@ func (x *ENIDrop) String() string {
 func (*ENIDrop) ProtoMessage() {}
 
 func (x *ENIDrop) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_isthmus_proto_msgTypes[31]
+	mi := &file_control_api_v1_isthmus_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +3242,7 @@ func (x *ENIDrop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ENIDrop.ProtoReflect.Descriptor instead.
 func (*ENIDrop) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{31}
+	return file_control_api_v1_isthmus_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ENIDrop) GetRole() string {
@@ -2796,19 +3324,25 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\x03ENI\x12\x17\n" +
 	"\azone_id\x18\x01 \x01(\tR\x06zoneId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x19\n" +
-	"\bport_ids\x18\x03 \x03(\tR\aportIds\"\xaf\x01\n" +
+	"\bport_ids\x18\x03 \x03(\tR\aportIds\"\xf3\x01\n" +
 	"\fLoadBalancer\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06vpc_id\x18\x02 \x01(\tR\x05vpcId\x12\x1d\n" +
 	"\n" +
 	"cross_zone\x18\x03 \x01(\bR\tcrossZone\x12%\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x0f.isthmus.v1.ENIR\x05nodes\x122\n" +
-	"\tlisteners\x18\x05 \x03(\v2\x14.isthmus.v1.ListenerR\tlisteners\"\x9a\x01\n" +
+	"\tlisteners\x18\x05 \x03(\v2\x14.isthmus.v1.ListenerR\tlisteners\x120\n" +
+	"\x04type\x18\x06 \x01(\x0e2\x1c.isthmus.v1.LoadBalancerTypeR\x04type\x12\x10\n" +
+	"\x03mtu\x18\a \x01(\rR\x03mtu\"\xdd\x01\n" +
 	"\bListener\x12\x12\n" +
 	"\x04port\x18\x01 \x01(\rR\x04port\x12&\n" +
 	"\x0ftarget_group_id\x18\x02 \x01(\tR\rtargetGroupId\x12A\n" +
-	"\fidle_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationH\x00R\vidleTimeout\x88\x01\x01B\x0f\n" +
-	"\r_idle_timeout\"\xe9\x03\n" +
+	"\fidle_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationH\x00R\vidleTimeout\x88\x01\x01\x12A\n" +
+	"\x1esend_tcp_reset_on_idle_timeout\x18\x04 \x01(\bR\x19sendTcpResetOnIdleTimeoutB\x0f\n" +
+	"\r_idle_timeout\"^\n" +
+	"\fSendTCPReset\x12!\n" +
+	"\fon_unhealthy\x18\x01 \x01(\bR\vonUnhealthy\x12+\n" +
+	"\x11on_deregistration\x18\x02 \x01(\bR\x10onDeregistration\"\xa6\x05\n" +
 	"\vTargetGroup\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06vpc_id\x18\x02 \x01(\tR\x05vpcId\x12G\n" +
@@ -2817,7 +3351,13 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\x14deregistration_delay\x18\x05 \x01(\v2\x19.google.protobuf.DurationH\x00R\x13deregistrationDelay\x88\x01\x01\x12>\n" +
 	"\x1bterminate_on_deregistration\x18\x06 \x01(\bR\x19terminateOnDeregistration\x129\n" +
 	"\x16terminate_on_unhealthy\x18\a \x01(\bH\x01R\x14terminateOnUnhealthy\x88\x01\x01\x12,\n" +
-	"\atargets\x18\b \x03(\v2\x12.isthmus.v1.TargetR\atargetsB\x17\n" +
+	"\atargets\x18\b \x03(\v2\x12.isthmus.v1.TargetR\atargets\x126\n" +
+	"\n" +
+	"stickiness\x18\t \x01(\x0e2\x16.isthmus.v1.StickinessR\n" +
+	"stickiness\x12C\n" +
+	"\x0ftarget_failover\x18\n" +
+	" \x01(\x0e2\x1a.isthmus.v1.TargetFailoverR\x0etargetFailover\x12>\n" +
+	"\x0esend_tcp_reset\x18\v \x01(\v2\x18.isthmus.v1.SendTCPResetR\fsendTcpResetB\x17\n" +
 	"\x15_deregistration_delayB\x19\n" +
 	"\x17_terminate_on_unhealthy\"s\n" +
 	"\x0fProxyProtocolV2\x12\x18\n" +
@@ -2844,13 +3384,14 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\bdraining\x18\x04 \x01(\bR\bdraining\"M\n" +
 	"\x0fEndpointService\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12*\n" +
-	"\x11load_balancer_ids\x18\x02 \x03(\tR\x0floadBalancerIds\"u\n" +
+	"\x11load_balancer_ids\x18\x02 \x03(\tR\x0floadBalancerIds\"\xa3\x01\n" +
 	"\bEndpoint\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x02 \x01(\tR\tserviceId\x12\x15\n" +
 	"\x06vpc_id\x18\x03 \x01(\tR\x05vpcId\x12#\n" +
-	"\x04enis\x18\x04 \x03(\v2\x0f.isthmus.v1.ENIR\x04enis\"\xe3\x01\n" +
+	"\x04enis\x18\x04 \x03(\v2\x0f.isthmus.v1.ENIR\x04enis\x12,\n" +
+	"\x04type\x18\x05 \x01(\x0e2\x18.isthmus.v1.EndpointTypeR\x04type\"\xe3\x01\n" +
 	"\aTesting\x12<\n" +
 	"\fidle_timeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\vidleTimeout\x12M\n" +
 	"\x15health_check_interval\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x13healthCheckInterval\x12K\n" +
@@ -2872,7 +3413,7 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\x0eload_balancers\x18\v \x03(\v2\x1e.isthmus.v1.LoadBalancerStatusR\rloadBalancers\x12.\n" +
 	"\x05flows\x18\f \x01(\v2\x18.isthmus.v1.FlowCountersR\x05flows\x122\n" +
 	"\aworkers\x18\r \x03(\v2\x18.isthmus.v1.WorkerStatusR\aworkers\x12-\n" +
-	"\atesting\x18\x0e \x01(\v2\x13.isthmus.v1.TestingR\atesting\"\xf3\x03\n" +
+	"\atesting\x18\x0e \x01(\v2\x13.isthmus.v1.TestingR\atesting\"\x8f\x04\n" +
 	"\n" +
 	"PortStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
@@ -2897,7 +3438,8 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\n" +
 	"rx_invalid\x18\x10 \x01(\x04R\trxInvalid\x12+\n" +
 	"\x11neighbour_dropped\x18\x11 \x01(\x04R\x10neighbourDropped\x12\x1c\n" +
-	"\tsegmented\x18\x12 \x01(\x04R\tsegmented\"\x81\x01\n" +
+	"\tsegmented\x18\x12 \x01(\x04R\tsegmented\x12\x1a\n" +
+	"\bwarnings\x18\x13 \x03(\tR\bwarnings\"\x81\x01\n" +
 	"\aTraffic\x12\x1d\n" +
 	"\n" +
 	"packets_in\x18\x01 \x01(\x04R\tpacketsIn\x12\x19\n" +
@@ -2912,19 +3454,22 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\azone_id\x18\x04 \x01(\tR\x06zoneId\x12\x18\n" +
 	"\aaddress\x18\x05 \x01(\tR\aaddress\x12-\n" +
 	"\atraffic\x18\x06 \x01(\v2\x13.isthmus.v1.TrafficR\atraffic\x12\x18\n" +
-	"\adropped\x18\a \x01(\x04R\adropped\"t\n" +
+	"\adropped\x18\a \x01(\x04R\adropped\"\x88\x01\n" +
 	"\x0eEndpointStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
 	"service_id\x18\x02 \x01(\tR\tserviceId\x12\x15\n" +
 	"\x06vpc_id\x18\x03 \x01(\tR\x05vpcId\x12\x1c\n" +
-	"\taddresses\x18\x04 \x03(\tR\taddresses\"\x81\x01\n" +
+	"\taddresses\x18\x04 \x03(\tR\taddresses\x12\x12\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\"\xa7\x01\n" +
 	"\x12LoadBalancerStatus\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06vpc_id\x18\x02 \x01(\tR\x05vpcId\x12\x1d\n" +
 	"\n" +
 	"cross_zone\x18\x03 \x01(\bR\tcrossZone\x12%\n" +
-	"\x0elistener_ports\x18\x04 \x03(\rR\rlistenerPorts\"\xda\x02\n" +
+	"\x0elistener_ports\x18\x04 \x03(\rR\rlistenerPorts\x12\x12\n" +
+	"\x04type\x18\x05 \x01(\tR\x04type\x12\x10\n" +
+	"\x03mtu\x18\x06 \x01(\rR\x03mtu\"\xda\x02\n" +
 	"\fTargetStatus\x12&\n" +
 	"\x0ftarget_group_id\x18\x01 \x01(\tR\rtargetGroupId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x17\n" +
@@ -2963,7 +3508,7 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\x06target\x18\x02 \x01(\tR\x06target\x12\x14\n" +
 	"\x05limit\x18\x03 \x01(\x04R\x05limit\"7\n" +
 	"\rFlowsResponse\x12&\n" +
-	"\x05flows\x18\x01 \x03(\v2\x10.isthmus.v1.FlowR\x05flows\"\x93\x03\n" +
+	"\x05flows\x18\x01 \x03(\v2\x10.isthmus.v1.FlowR\x05flows\"\xe7\x03\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\rR\x06worker\x12\x1f\n" +
 	"\vendpoint_id\x18\x02 \x01(\tR\n" +
@@ -2979,7 +3524,21 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	" \x01(\bR\x05proxy\x12-\n" +
 	"\x04idle\x18\v \x01(\v2\x19.google.protobuf.DurationR\x04idle\x12\x1b\n" +
 	"\tbytes_out\x18\f \x01(\x04R\bbytesOut\x12\x19\n" +
-	"\bbytes_in\x18\r \x01(\x04R\abytesIn\"%\n" +
+	"\bbytes_in\x18\r \x01(\x04R\abytesIn\x12\x1a\n" +
+	"\bprotocol\x18\x0e \x01(\tR\bprotocol\x126\n" +
+	"\n" +
+	"inspection\x18\x0f \x01(\v2\x16.isthmus.v1.InspectionR\n" +
+	"inspection\"f\n" +
+	"\n" +
+	"Inspection\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06cookie\x18\x02 \x01(\tR\x06cookie\x12,\n" +
+	"\x04ends\x18\x03 \x03(\v2\x18.isthmus.v1.InspectedEndR\x04ends\"_\n" +
+	"\fInspectedEnd\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1f\n" +
+	"\vendpoint_id\x18\x02 \x01(\tR\n" +
+	"endpointId\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\"%\n" +
 	"\fDropsRequest\x12\x15\n" +
 	"\x06by_eni\x18\x01 \x01(\bR\x05byEni\"`\n" +
 	"\rDropsResponse\x12&\n" +
@@ -2995,16 +3554,35 @@ const file_control_api_v1_isthmus_proto_rawDesc = "" +
 	"\x06vpc_id\x18\x03 \x01(\tR\x05vpcId\x12\x18\n" +
 	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
-	"\apackets\x18\x06 \x01(\x04R\apackets*\x86\x01\n" +
+	"\apackets\x18\x06 \x01(\x04R\apackets*v\n" +
+	"\x10LoadBalancerType\x12\"\n" +
+	"\x1eLOAD_BALANCER_TYPE_UNSPECIFIED\x10\x00\x12\x1e\n" +
+	"\x1aLOAD_BALANCER_TYPE_NETWORK\x10\x01\x12\x1e\n" +
+	"\x1aLOAD_BALANCER_TYPE_GATEWAY\x10\x02*\x8d\x01\n" +
+	"\n" +
+	"Stickiness\x12\x1a\n" +
+	"\x16STICKINESS_UNSPECIFIED\x10\x00\x12\x19\n" +
+	"\x15STICKINESS_FIVE_TUPLE\x10\x01\x12&\n" +
+	"\"STICKINESS_SOURCE_IP_DEST_IP_PROTO\x10\x02\x12 \n" +
+	"\x1cSTICKINESS_SOURCE_IP_DEST_IP\x10\x03*r\n" +
+	"\x0eTargetFailover\x12\x1f\n" +
+	"\x1bTARGET_FAILOVER_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cTARGET_FAILOVER_NO_REBALANCE\x10\x01\x12\x1d\n" +
+	"\x19TARGET_FAILOVER_REBALANCE\x10\x02*\x86\x01\n" +
 	"\x0fHeaderPlacement\x12 \n" +
 	"\x1cHEADER_PLACEMENT_UNSPECIFIED\x10\x00\x12.\n" +
 	"*HEADER_PLACEMENT_ON_FIRST_ACK_WITH_PAYLOAD\x10\x01\x12!\n" +
-	"\x1dHEADER_PLACEMENT_ON_FIRST_ACK\x10\x02*\x9b\x01\n" +
+	"\x1dHEADER_PLACEMENT_ON_FIRST_ACK\x10\x02*\xbc\x01\n" +
 	"\x13HealthCheckProtocol\x12%\n" +
 	"!HEALTH_CHECK_PROTOCOL_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19HEALTH_CHECK_PROTOCOL_TCP\x10\x01\x12\x1e\n" +
-	"\x1aHEALTH_CHECK_PROTOCOL_HTTP\x10\x02\x12\x1e\n" +
-	"\x1aHEALTH_CHECK_PROTOCOL_NONE\x10\x032\xc8\x01\n" +
+	"\x1aHEALTH_CHECK_PROTOCOL_HTTP\x10\x02\x12\x1f\n" +
+	"\x1bHEALTH_CHECK_PROTOCOL_HTTPS\x10\x04\x12\x1e\n" +
+	"\x1aHEALTH_CHECK_PROTOCOL_NONE\x10\x03*s\n" +
+	"\fEndpointType\x12\x1d\n" +
+	"\x19ENDPOINT_TYPE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17ENDPOINT_TYPE_INTERFACE\x10\x01\x12'\n" +
+	"#ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER\x10\x022\xc8\x01\n" +
 	"\aInspect\x12?\n" +
 	"\x06Status\x12\x19.isthmus.v1.StatusRequest\x1a\x1a.isthmus.v1.StatusResponse\x12>\n" +
 	"\x05Flows\x12\x18.isthmus.v1.FlowsRequest\x1a\x19.isthmus.v1.FlowsResponse0\x01\x12<\n" +
@@ -3022,96 +3600,110 @@ func file_control_api_v1_isthmus_proto_rawDescGZIP() []byte {
 	return file_control_api_v1_isthmus_proto_rawDescData
 }
 
-var file_control_api_v1_isthmus_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_control_api_v1_isthmus_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_control_api_v1_isthmus_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_control_api_v1_isthmus_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_control_api_v1_isthmus_proto_goTypes = []any{
-	(HeaderPlacement)(0),        // 0: isthmus.v1.HeaderPlacement
-	(HealthCheckProtocol)(0),    // 1: isthmus.v1.HealthCheckProtocol
-	(*State)(nil),               // 2: isthmus.v1.State
-	(*VPC)(nil),                 // 3: isthmus.v1.VPC
-	(*Port)(nil),                // 4: isthmus.v1.Port
-	(*TUN)(nil),                 // 5: isthmus.v1.TUN
-	(*TAP)(nil),                 // 6: isthmus.v1.TAP
-	(*ENI)(nil),                 // 7: isthmus.v1.ENI
-	(*LoadBalancer)(nil),        // 8: isthmus.v1.LoadBalancer
-	(*Listener)(nil),            // 9: isthmus.v1.Listener
-	(*TargetGroup)(nil),         // 10: isthmus.v1.TargetGroup
-	(*ProxyProtocolV2)(nil),     // 11: isthmus.v1.ProxyProtocolV2
-	(*HealthCheck)(nil),         // 12: isthmus.v1.HealthCheck
-	(*Target)(nil),              // 13: isthmus.v1.Target
-	(*EndpointService)(nil),     // 14: isthmus.v1.EndpointService
-	(*Endpoint)(nil),            // 15: isthmus.v1.Endpoint
-	(*Testing)(nil),             // 16: isthmus.v1.Testing
-	(*StatusRequest)(nil),       // 17: isthmus.v1.StatusRequest
-	(*StatusResponse)(nil),      // 18: isthmus.v1.StatusResponse
-	(*PortStatus)(nil),          // 19: isthmus.v1.PortStatus
-	(*Traffic)(nil),             // 20: isthmus.v1.Traffic
-	(*ENIStatus)(nil),           // 21: isthmus.v1.ENIStatus
-	(*EndpointStatus)(nil),      // 22: isthmus.v1.EndpointStatus
-	(*LoadBalancerStatus)(nil),  // 23: isthmus.v1.LoadBalancerStatus
-	(*TargetStatus)(nil),        // 24: isthmus.v1.TargetStatus
-	(*FlowCounters)(nil),        // 25: isthmus.v1.FlowCounters
-	(*WorkerStatus)(nil),        // 26: isthmus.v1.WorkerStatus
-	(*FlowsRequest)(nil),        // 27: isthmus.v1.FlowsRequest
-	(*FlowsResponse)(nil),       // 28: isthmus.v1.FlowsResponse
-	(*Flow)(nil),                // 29: isthmus.v1.Flow
-	(*DropsRequest)(nil),        // 30: isthmus.v1.DropsRequest
-	(*DropsResponse)(nil),       // 31: isthmus.v1.DropsResponse
-	(*Drop)(nil),                // 32: isthmus.v1.Drop
-	(*ENIDrop)(nil),             // 33: isthmus.v1.ENIDrop
-	(*durationpb.Duration)(nil), // 34: google.protobuf.Duration
+	(LoadBalancerType)(0),       // 0: isthmus.v1.LoadBalancerType
+	(Stickiness)(0),             // 1: isthmus.v1.Stickiness
+	(TargetFailover)(0),         // 2: isthmus.v1.TargetFailover
+	(HeaderPlacement)(0),        // 3: isthmus.v1.HeaderPlacement
+	(HealthCheckProtocol)(0),    // 4: isthmus.v1.HealthCheckProtocol
+	(EndpointType)(0),           // 5: isthmus.v1.EndpointType
+	(*State)(nil),               // 6: isthmus.v1.State
+	(*VPC)(nil),                 // 7: isthmus.v1.VPC
+	(*Port)(nil),                // 8: isthmus.v1.Port
+	(*TUN)(nil),                 // 9: isthmus.v1.TUN
+	(*TAP)(nil),                 // 10: isthmus.v1.TAP
+	(*ENI)(nil),                 // 11: isthmus.v1.ENI
+	(*LoadBalancer)(nil),        // 12: isthmus.v1.LoadBalancer
+	(*Listener)(nil),            // 13: isthmus.v1.Listener
+	(*SendTCPReset)(nil),        // 14: isthmus.v1.SendTCPReset
+	(*TargetGroup)(nil),         // 15: isthmus.v1.TargetGroup
+	(*ProxyProtocolV2)(nil),     // 16: isthmus.v1.ProxyProtocolV2
+	(*HealthCheck)(nil),         // 17: isthmus.v1.HealthCheck
+	(*Target)(nil),              // 18: isthmus.v1.Target
+	(*EndpointService)(nil),     // 19: isthmus.v1.EndpointService
+	(*Endpoint)(nil),            // 20: isthmus.v1.Endpoint
+	(*Testing)(nil),             // 21: isthmus.v1.Testing
+	(*StatusRequest)(nil),       // 22: isthmus.v1.StatusRequest
+	(*StatusResponse)(nil),      // 23: isthmus.v1.StatusResponse
+	(*PortStatus)(nil),          // 24: isthmus.v1.PortStatus
+	(*Traffic)(nil),             // 25: isthmus.v1.Traffic
+	(*ENIStatus)(nil),           // 26: isthmus.v1.ENIStatus
+	(*EndpointStatus)(nil),      // 27: isthmus.v1.EndpointStatus
+	(*LoadBalancerStatus)(nil),  // 28: isthmus.v1.LoadBalancerStatus
+	(*TargetStatus)(nil),        // 29: isthmus.v1.TargetStatus
+	(*FlowCounters)(nil),        // 30: isthmus.v1.FlowCounters
+	(*WorkerStatus)(nil),        // 31: isthmus.v1.WorkerStatus
+	(*FlowsRequest)(nil),        // 32: isthmus.v1.FlowsRequest
+	(*FlowsResponse)(nil),       // 33: isthmus.v1.FlowsResponse
+	(*Flow)(nil),                // 34: isthmus.v1.Flow
+	(*Inspection)(nil),          // 35: isthmus.v1.Inspection
+	(*InspectedEnd)(nil),        // 36: isthmus.v1.InspectedEnd
+	(*DropsRequest)(nil),        // 37: isthmus.v1.DropsRequest
+	(*DropsResponse)(nil),       // 38: isthmus.v1.DropsResponse
+	(*Drop)(nil),                // 39: isthmus.v1.Drop
+	(*ENIDrop)(nil),             // 40: isthmus.v1.ENIDrop
+	(*durationpb.Duration)(nil), // 41: google.protobuf.Duration
 }
 var file_control_api_v1_isthmus_proto_depIdxs = []int32{
-	3,  // 0: isthmus.v1.State.vpcs:type_name -> isthmus.v1.VPC
-	4,  // 1: isthmus.v1.State.ports:type_name -> isthmus.v1.Port
-	8,  // 2: isthmus.v1.State.load_balancers:type_name -> isthmus.v1.LoadBalancer
-	10, // 3: isthmus.v1.State.target_groups:type_name -> isthmus.v1.TargetGroup
-	14, // 4: isthmus.v1.State.endpoint_services:type_name -> isthmus.v1.EndpointService
-	15, // 5: isthmus.v1.State.endpoints:type_name -> isthmus.v1.Endpoint
-	16, // 6: isthmus.v1.State.testing:type_name -> isthmus.v1.Testing
-	5,  // 7: isthmus.v1.Port.tun:type_name -> isthmus.v1.TUN
-	6,  // 8: isthmus.v1.Port.tap:type_name -> isthmus.v1.TAP
-	7,  // 9: isthmus.v1.LoadBalancer.nodes:type_name -> isthmus.v1.ENI
-	9,  // 10: isthmus.v1.LoadBalancer.listeners:type_name -> isthmus.v1.Listener
-	34, // 11: isthmus.v1.Listener.idle_timeout:type_name -> google.protobuf.Duration
-	11, // 12: isthmus.v1.TargetGroup.proxy_protocol_v2:type_name -> isthmus.v1.ProxyProtocolV2
-	12, // 13: isthmus.v1.TargetGroup.health_check:type_name -> isthmus.v1.HealthCheck
-	34, // 14: isthmus.v1.TargetGroup.deregistration_delay:type_name -> google.protobuf.Duration
-	13, // 15: isthmus.v1.TargetGroup.targets:type_name -> isthmus.v1.Target
-	0,  // 16: isthmus.v1.ProxyProtocolV2.header_placement:type_name -> isthmus.v1.HeaderPlacement
-	1,  // 17: isthmus.v1.HealthCheck.protocol:type_name -> isthmus.v1.HealthCheckProtocol
-	34, // 18: isthmus.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	34, // 19: isthmus.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	7,  // 20: isthmus.v1.Endpoint.enis:type_name -> isthmus.v1.ENI
-	34, // 21: isthmus.v1.Testing.idle_timeout:type_name -> google.protobuf.Duration
-	34, // 22: isthmus.v1.Testing.health_check_interval:type_name -> google.protobuf.Duration
-	34, // 23: isthmus.v1.Testing.health_check_timeout:type_name -> google.protobuf.Duration
-	34, // 24: isthmus.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
-	19, // 25: isthmus.v1.StatusResponse.ports:type_name -> isthmus.v1.PortStatus
-	21, // 26: isthmus.v1.StatusResponse.enis:type_name -> isthmus.v1.ENIStatus
-	24, // 27: isthmus.v1.StatusResponse.targets:type_name -> isthmus.v1.TargetStatus
-	22, // 28: isthmus.v1.StatusResponse.endpoints:type_name -> isthmus.v1.EndpointStatus
-	23, // 29: isthmus.v1.StatusResponse.load_balancers:type_name -> isthmus.v1.LoadBalancerStatus
-	25, // 30: isthmus.v1.StatusResponse.flows:type_name -> isthmus.v1.FlowCounters
-	26, // 31: isthmus.v1.StatusResponse.workers:type_name -> isthmus.v1.WorkerStatus
-	16, // 32: isthmus.v1.StatusResponse.testing:type_name -> isthmus.v1.Testing
-	20, // 33: isthmus.v1.ENIStatus.traffic:type_name -> isthmus.v1.Traffic
-	20, // 34: isthmus.v1.TargetStatus.traffic:type_name -> isthmus.v1.Traffic
-	29, // 35: isthmus.v1.FlowsResponse.flows:type_name -> isthmus.v1.Flow
-	34, // 36: isthmus.v1.Flow.idle:type_name -> google.protobuf.Duration
-	32, // 37: isthmus.v1.DropsResponse.drops:type_name -> isthmus.v1.Drop
-	33, // 38: isthmus.v1.DropsResponse.enis:type_name -> isthmus.v1.ENIDrop
-	17, // 39: isthmus.v1.Inspect.Status:input_type -> isthmus.v1.StatusRequest
-	27, // 40: isthmus.v1.Inspect.Flows:input_type -> isthmus.v1.FlowsRequest
-	30, // 41: isthmus.v1.Inspect.Drops:input_type -> isthmus.v1.DropsRequest
-	18, // 42: isthmus.v1.Inspect.Status:output_type -> isthmus.v1.StatusResponse
-	28, // 43: isthmus.v1.Inspect.Flows:output_type -> isthmus.v1.FlowsResponse
-	31, // 44: isthmus.v1.Inspect.Drops:output_type -> isthmus.v1.DropsResponse
-	42, // [42:45] is the sub-list for method output_type
-	39, // [39:42] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	7,  // 0: isthmus.v1.State.vpcs:type_name -> isthmus.v1.VPC
+	8,  // 1: isthmus.v1.State.ports:type_name -> isthmus.v1.Port
+	12, // 2: isthmus.v1.State.load_balancers:type_name -> isthmus.v1.LoadBalancer
+	15, // 3: isthmus.v1.State.target_groups:type_name -> isthmus.v1.TargetGroup
+	19, // 4: isthmus.v1.State.endpoint_services:type_name -> isthmus.v1.EndpointService
+	20, // 5: isthmus.v1.State.endpoints:type_name -> isthmus.v1.Endpoint
+	21, // 6: isthmus.v1.State.testing:type_name -> isthmus.v1.Testing
+	9,  // 7: isthmus.v1.Port.tun:type_name -> isthmus.v1.TUN
+	10, // 8: isthmus.v1.Port.tap:type_name -> isthmus.v1.TAP
+	11, // 9: isthmus.v1.LoadBalancer.nodes:type_name -> isthmus.v1.ENI
+	13, // 10: isthmus.v1.LoadBalancer.listeners:type_name -> isthmus.v1.Listener
+	0,  // 11: isthmus.v1.LoadBalancer.type:type_name -> isthmus.v1.LoadBalancerType
+	41, // 12: isthmus.v1.Listener.idle_timeout:type_name -> google.protobuf.Duration
+	16, // 13: isthmus.v1.TargetGroup.proxy_protocol_v2:type_name -> isthmus.v1.ProxyProtocolV2
+	17, // 14: isthmus.v1.TargetGroup.health_check:type_name -> isthmus.v1.HealthCheck
+	41, // 15: isthmus.v1.TargetGroup.deregistration_delay:type_name -> google.protobuf.Duration
+	18, // 16: isthmus.v1.TargetGroup.targets:type_name -> isthmus.v1.Target
+	1,  // 17: isthmus.v1.TargetGroup.stickiness:type_name -> isthmus.v1.Stickiness
+	2,  // 18: isthmus.v1.TargetGroup.target_failover:type_name -> isthmus.v1.TargetFailover
+	14, // 19: isthmus.v1.TargetGroup.send_tcp_reset:type_name -> isthmus.v1.SendTCPReset
+	3,  // 20: isthmus.v1.ProxyProtocolV2.header_placement:type_name -> isthmus.v1.HeaderPlacement
+	4,  // 21: isthmus.v1.HealthCheck.protocol:type_name -> isthmus.v1.HealthCheckProtocol
+	41, // 22: isthmus.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	41, // 23: isthmus.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	11, // 24: isthmus.v1.Endpoint.enis:type_name -> isthmus.v1.ENI
+	5,  // 25: isthmus.v1.Endpoint.type:type_name -> isthmus.v1.EndpointType
+	41, // 26: isthmus.v1.Testing.idle_timeout:type_name -> google.protobuf.Duration
+	41, // 27: isthmus.v1.Testing.health_check_interval:type_name -> google.protobuf.Duration
+	41, // 28: isthmus.v1.Testing.health_check_timeout:type_name -> google.protobuf.Duration
+	41, // 29: isthmus.v1.StatusResponse.uptime:type_name -> google.protobuf.Duration
+	24, // 30: isthmus.v1.StatusResponse.ports:type_name -> isthmus.v1.PortStatus
+	26, // 31: isthmus.v1.StatusResponse.enis:type_name -> isthmus.v1.ENIStatus
+	29, // 32: isthmus.v1.StatusResponse.targets:type_name -> isthmus.v1.TargetStatus
+	27, // 33: isthmus.v1.StatusResponse.endpoints:type_name -> isthmus.v1.EndpointStatus
+	28, // 34: isthmus.v1.StatusResponse.load_balancers:type_name -> isthmus.v1.LoadBalancerStatus
+	30, // 35: isthmus.v1.StatusResponse.flows:type_name -> isthmus.v1.FlowCounters
+	31, // 36: isthmus.v1.StatusResponse.workers:type_name -> isthmus.v1.WorkerStatus
+	21, // 37: isthmus.v1.StatusResponse.testing:type_name -> isthmus.v1.Testing
+	25, // 38: isthmus.v1.ENIStatus.traffic:type_name -> isthmus.v1.Traffic
+	25, // 39: isthmus.v1.TargetStatus.traffic:type_name -> isthmus.v1.Traffic
+	34, // 40: isthmus.v1.FlowsResponse.flows:type_name -> isthmus.v1.Flow
+	41, // 41: isthmus.v1.Flow.idle:type_name -> google.protobuf.Duration
+	35, // 42: isthmus.v1.Flow.inspection:type_name -> isthmus.v1.Inspection
+	36, // 43: isthmus.v1.Inspection.ends:type_name -> isthmus.v1.InspectedEnd
+	39, // 44: isthmus.v1.DropsResponse.drops:type_name -> isthmus.v1.Drop
+	40, // 45: isthmus.v1.DropsResponse.enis:type_name -> isthmus.v1.ENIDrop
+	22, // 46: isthmus.v1.Inspect.Status:input_type -> isthmus.v1.StatusRequest
+	32, // 47: isthmus.v1.Inspect.Flows:input_type -> isthmus.v1.FlowsRequest
+	37, // 48: isthmus.v1.Inspect.Drops:input_type -> isthmus.v1.DropsRequest
+	23, // 49: isthmus.v1.Inspect.Status:output_type -> isthmus.v1.StatusResponse
+	33, // 50: isthmus.v1.Inspect.Flows:output_type -> isthmus.v1.FlowsResponse
+	38, // 51: isthmus.v1.Inspect.Drops:output_type -> isthmus.v1.DropsResponse
+	49, // [49:52] is the sub-list for method output_type
+	46, // [46:49] is the sub-list for method input_type
+	46, // [46:46] is the sub-list for extension type_name
+	46, // [46:46] is the sub-list for extension extendee
+	0,  // [0:46] is the sub-list for field type_name
 }
 
 func init() { file_control_api_v1_isthmus_proto_init() }
@@ -3124,15 +3716,15 @@ func file_control_api_v1_isthmus_proto_init() {
 		(*Port_Tap)(nil),
 	}
 	file_control_api_v1_isthmus_proto_msgTypes[7].OneofWrappers = []any{}
-	file_control_api_v1_isthmus_proto_msgTypes[8].OneofWrappers = []any{}
-	file_control_api_v1_isthmus_proto_msgTypes[10].OneofWrappers = []any{}
+	file_control_api_v1_isthmus_proto_msgTypes[9].OneofWrappers = []any{}
+	file_control_api_v1_isthmus_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_api_v1_isthmus_proto_rawDesc), len(file_control_api_v1_isthmus_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   32,
+			NumEnums:      6,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

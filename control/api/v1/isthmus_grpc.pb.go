@@ -10,7 +10,7 @@
 // The one schema of the configuration file and of the daemon's API.
 //
 // In YAML the fields keep the names they have here. Durations are written with a unit (350s, 1.5s, 5m), enum values
-// without the prefix that protobuf asks for (TCP, on_first_ack), addresses and prefixes as usual (10.0.1.5,
+// as AWS writes them (TCP, on_first_ack, GatewayLoadBalancer), addresses and prefixes as usual (10.0.1.5,
 // 10.0.0.0/16). A field marked optional has the default named in its comment; every other field is as if it had been
 // written with its zero value when it is left out.
 
