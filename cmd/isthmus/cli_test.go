@@ -115,13 +115,19 @@ func TestStatusOutput(t *testing.T) {
 		Ports: []*apiv1.PortStatus{
 			{Id: "consumer", Kind: "tun", Open: true, Queues: 2, Offloads: []string{"checksum", "tso"}, OffloadsOff: []string{"USO: no"}, TxRefused: 1, RxInvalid: 2},
 			{Id: "provider", Kind: "tap", Error: "no such namespace"},
+			{Id: "router", Kind: "tun", Open: true, Warnings: []string{"rp_filter is 1", "ip_forward is 0"}},
 		},
-		Enis:          []*apiv1.ENIStatus{{Role: "endpoint", Owner: "vpce-0", Address: "10.0.0.5"}, {Role: "probe", Owner: "nlb", Address: "198.18.0.2"}},
-		Targets:       []*apiv1.TargetStatus{{Address: "10.0.0.9:80", TargetGroupId: "web", Health: "unhealthy", Draining: true, Reason: "connection refused"}},
-		Endpoints:     []*apiv1.EndpointStatus{{Id: "vpce-0", ServiceId: "vpce-svc-0", Addresses: []string{"10.0.0.5", "10.0.1.5"}}},
-		LoadBalancers: []*apiv1.LoadBalancerStatus{{Id: "nlb", ListenerPorts: []uint32{80, 443}}},
-		Flows:         &apiv1.FlowCounters{Active: 3, Max: 100},
-		Workers:       []*apiv1.WorkerStatus{{Turns: 5}},
+		Enis:    []*apiv1.ENIStatus{{Role: "endpoint", Owner: "vpce-0", Address: "10.0.0.5"}, {Role: "probe", Owner: "nlb", Address: "198.18.0.2"}},
+		Targets: []*apiv1.TargetStatus{{Address: "10.0.0.9:80", TargetGroupId: "web", Health: "unhealthy", Draining: true, Reason: "connection refused"}},
+		Endpoints: []*apiv1.EndpointStatus{
+			{Id: "vpce-0", ServiceId: "vpce-svc-0", Addresses: []string{"10.0.0.5", "10.0.1.5"}, Type: "Interface"},
+			{Id: "vpce-1", ServiceId: "vpce-svc-1", Addresses: []string{"10.0.9.5"}, Type: "GatewayLoadBalancer"},
+		},
+		LoadBalancers: []*apiv1.LoadBalancerStatus{
+			{Id: "nlb", VpcId: "vpc-p", ListenerPorts: []uint32{80, 443}, Type: "network"}, {Id: "gwlb", VpcId: "vpc-p", Type: "gateway", Mtu: 8500},
+		},
+		Flows:   &apiv1.FlowCounters{Active: 3, Max: 100},
+		Workers: []*apiv1.WorkerStatus{{Turns: 5}},
 	}}
 	socket := listen(t, f)
 	_, out, _ := execute("status", "--socket", socket)
@@ -137,7 +143,11 @@ func TestStatusOutput(t *testing.T) {
 		"unhealthy,draining",
 		"connection refused",
 		"10.0.0.5,10.0.1.5",
-		"80 443",
+		"nlb            network  vpc-p  false       80 443     -\n",
+		"gwlb           gateway  vpc-p  false       all        8500\n",
+		"vpce-1    GatewayLoadBalancer  vpce-svc-1",
+		"router: WARNING: rp_filter is 1\n",
+		"router: WARNING: ip_forward is 0\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("there is no %q in:\n%s", want, out)
@@ -157,7 +167,7 @@ func TestStatusOutput(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatalf("%v in:\n%s", err, out)
 	}
-	if got.AppliedRevision != "7" || len(got.Ports) != 2 || got.Ports[1].Open == nil || *got.Ports[1].Open {
+	if got.AppliedRevision != "7" || len(got.Ports) != 3 || got.Ports[1].Open == nil || *got.Ports[1].Open {
 		t.Errorf("the JSON says %+v:\n%s", got, out)
 	}
 }
@@ -186,6 +196,47 @@ func TestFlowsOutput(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(lines[0]), &flow); err != nil || flow.EndpointID != "vpce-0" || flow.Idle != "1s" {
 		t.Errorf("the first line says %+v, error %v", flow, err)
+	}
+}
+
+// TestInspectedFlowsOutput prints them below connections, and alone.
+func TestInspectedFlowsOutput(t *testing.T) {
+	inspected := &apiv1.Flow{Target: "10.0.1.41:6081", NodeAddress: "10.0.1.40:50001", State: "established", Protocol: "tcp", Idle: durationpb.New(time.Second),
+		Inspection: &apiv1.Inspection{Kind: "5-tuple", Cookie: "00c0ffee", Ends: []*apiv1.InspectedEnd{
+			{Address: "10.0.0.1:1000", EndpointId: "vpce-1", Bytes: 7}, {Address: "192.0.2.1:80", Bytes: 8}}}}
+	some := &apiv1.Flow{Inspection: &apiv1.Inspection{Kind: "2-tuple", Ends: []*apiv1.InspectedEnd{{Address: "10.0.0.1"}, {Address: "10.0.0.2"}}}}
+	f := &fakeDaemon{flows: []*apiv1.FlowsResponse{{Flows: []*apiv1.Flow{inspected, {EndpointId: "vpce-0"}, some}}}}
+	socket := listen(t, f)
+	_, out, _ := execute("flows", "--socket", socket)
+	above, below, two := strings.Cut(out, "\n\n")
+	if !two || strings.Count(above, "\n") != 1 || strings.Count(below, "\n") != 3 {
+		t.Fatalf("the tables are\n%s", out)
+	}
+	rows := strings.Split(below, "\n")
+	want := "tcp 10.0.0.1:1000 vpce-1 7 192.0.2.1:80 - 8 10.0.1.41:6081 10.0.1.40:50001 00c0ffee 5-tuple established 1s 0"
+	if got := strings.Join(strings.Fields(rows[1]), " "); got != want {
+		t.Errorf("a flow is told as\n%s, want\n%s", got, want)
+	}
+	if !strings.HasPrefix(rows[2], "any ") {
+		t.Errorf("a flow of any protocol is told as\n%s", rows[2])
+	}
+	_, out, _ = execute("flows", "--socket", socket, "-o", "json")
+	var flow struct {
+		Protocol   string
+		Inspection struct {
+			Cookie string
+			Ends   []struct {
+				EndpointID string `json:"endpoint_id"`
+			}
+		}
+	}
+	first, _, _ := strings.Cut(out, "\n")
+	if err := json.Unmarshal([]byte(first), &flow); err != nil || flow.Protocol != "tcp" || flow.Inspection.Cookie != "00c0ffee" || flow.Inspection.Ends[0].EndpointID != "vpce-1" {
+		t.Errorf("the first line says %+v, error %v", flow, err)
+	}
+	f.flows[0].Flows = f.flows[0].Flows[:1]
+	if _, out, _ := execute("flows", "--socket", socket); !strings.HasPrefix(out, "PROTOCOL") || strings.Count(out, "\n") != 2 {
+		t.Errorf("without connections the table is\n%s", out)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/isthmus-net/isthmus/pkg/lab"
 	"github.com/isthmus-net/isthmus/pkg/netns"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 // door is an address and port of an endpoint.
@@ -20,10 +21,13 @@ type door struct {
 	expected      bool // an instance among the targets runs something that can answer
 }
 
-// doors lists the doors of a lab's endpoints.
+// doors lists the doors of a lab's interface endpoints. Those of other types are no address to connect to.
 func doors(t *lab.Topology) []door {
 	var list []door
 	for _, e := range t.Endpoints {
+		if isNextHop(e) {
+			continue
+		}
 		for _, l := range listenersOf(t, e.Service) {
 			for _, eni := range e.ENIs {
 				to := netip.AddrPortFrom(eni.Address, l.Port)
@@ -33,6 +37,9 @@ func doors(t *lab.Topology) []door {
 	}
 	return list
 }
+
+// isNextHop says whether routes lead through an endpoint.
+func isNextHop(e lab.Endpoint) bool { return e.Type == vpc.GatewayLoadBalancer.String() }
 
 // listenersOf lists the listeners behind a service.
 func listenersOf(t *lab.Topology, service string) (list []lab.Listener) {

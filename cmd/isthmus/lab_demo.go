@@ -41,7 +41,9 @@ func labDemoCommand() *cobra.Command {
 		Use:   "demo",
 		Short: "Show on a lab of its own that the rules of the PrivateLink guide hold, one line for each",
 		Long: "Show on a lab of its own that the rules of the PrivateLink guide hold, one line for each: a consumer and a\n" +
-			"provider VPC with the same addresses, a network load balancer with three targets, two interface endpoints.\n" +
+			"provider VPC with the same addresses, a network load balancer with three targets, two interface endpoints; and\n" +
+			"two VPCs, again with the same addresses, whose traffic with the internet is led through GWLB endpoints to\n" +
+			"four appliances behind a gateway load balancer.\n" +
 			"Nothing else is needed, and nothing is left behind. The exit status is 1 if a rule does not hold.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

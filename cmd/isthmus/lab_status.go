@@ -117,13 +117,40 @@ func printLab(out io.Writer, t *lab.Topology, dir string) {
 		for _, l := range listenersOf(t, e.Service) {
 			ports = append(ports, strconv.Itoa(int(l.Port)))
 		}
+		if isNextHop(e) {
+			ports = []string{"all, as a next hop"}
+		}
 		endpoints.row(e.Name, e.ID, e.VPC, strings.Join(addresses, " "), strings.Join(ports, " "), e.Service)
 	}
 	endpoints.done()
+	printRoutes(out, t)
+}
+
+// printRoutes shows the route tables of a lab, if it has any.
+func printRoutes(out io.Writer, t *lab.Topology) {
+	if len(t.RouteTables) == 0 {
+		return
+	}
+	fmt.Fprintln(out)
+	rows := newTable(out, "ROUTE TABLE", "VPC", "FOLLOWED BY", "DESTINATION", "VIA")
+	for _, r := range t.RouteTables {
+		who := strings.Join(r.Subnets, ", ")
+		if r.Edge != "" {
+			who = strings.TrimPrefix(who+", what enters from the "+r.Edge, ", ")
+		}
+		for _, route := range r.Routes {
+			rows.row(r.Name, r.VPC, who, route.Destination, route.Via)
+		}
+	}
+	rows.done()
 }
 
 func runWord(run lab.Run) string {
 	switch {
+	case run.Appliance != nil && len(run.Appliance.Drop) > 0:
+		return fmt.Sprintf("appliance (%s), drops %s", run.Appliance.Mode, strings.Join(run.Appliance.Drop, ", "))
+	case run.Appliance != nil:
+		return fmt.Sprintf("appliance (%s)", run.Appliance.Mode)
 	case len(run.Command) > 0:
 		return strings.Join(run.Command, " ")
 	case run.ProxyProtocol:
@@ -175,5 +202,34 @@ func tryCommand(t *lab.Topology) string {
 			return fmt.Sprintf("%s -- cat /etc/hosts", node)
 		}
 	}
+	return tryRoute(t)
+}
+
+// tryRoute is something to run in a lab whose endpoints are next hops: a request to the internet of a VPC from inside.
+func tryRoute(t *lab.Topology) string {
+	for _, v := range t.VPCs {
+		var inside, outside string
+		for _, in := range v.Instances {
+			switch {
+			case in.Subnet != lab.Internet:
+				inside = in.Name
+			case runsHTTP(in):
+				outside = in.Name
+			}
+		}
+		if _, err := exec.LookPath("curl"); err == nil && inside != "" && outside != "" {
+			return fmt.Sprintf("%s/%s -- curl http://%s/", t.Name, inside, outside)
+		}
+	}
 	return ""
+}
+
+// runsHTTP says whether an instance answers HTTP on the usual port.
+func runsHTTP(in lab.Instance) bool {
+	for _, run := range in.Run {
+		if run.Server == lab.HTTP && run.Port == 80 {
+			return true
+		}
+	}
+	return false
 }

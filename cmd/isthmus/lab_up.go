@@ -81,8 +81,8 @@ func labUp(ctx context.Context, out io.Writer, file, offloads string) error {
 	return nil
 }
 
-// startLab starts the servers of a lab and its daemon, and waits until that has all ports open. Servers come first, so
-// that no health check finds them missing.
+// startLab starts the servers of a lab and its daemon, waits until that has all ports open, and leads routes to those of
+// GWLB endpoints. Servers come first, so that no health check finds them missing.
 func startLab(ctx context.Context, t *lab.Topology, dir, offloads string) error {
 	state, err := t.State(dir)
 	if err != nil {
@@ -108,7 +108,10 @@ func startLab(ctx context.Context, t *lab.Topology, dir, offloads string) error 
 			return err
 		}
 	}
-	return awaitDaemon(ctx, dir)
+	if err := awaitDaemon(ctx, dir); err != nil {
+		return err
+	}
+	return lab.SetRoutes(t, dir)
 }
 
 // awaitDaemon waits until the daemon of a lab runs its configuration on open ports.

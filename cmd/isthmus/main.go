@@ -54,6 +54,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		flowsCommand(),
 		dropsCommand(),
 		labCommand(),
+		applianceCommand(),
 		benchCommand(),
 		versionCommand(),
 	)

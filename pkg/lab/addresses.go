@@ -24,19 +24,18 @@ func (c *completer) holders() []holder {
 	var list []holder
 	for i := range c.t.VPCs {
 		v := &c.t.VPCs[i]
-		for j := range v.Subnets {
-			s := &v.Subnets[j]
+		for _, s := range v.places() {
 			list = append(list, holder{"the gateway of subnet " + s.Name, v, s, &s.Gateway})
 		}
 		for j := range v.Instances {
 			in := &v.Instances[j]
-			list = append(list, holder{"instance " + in.Name, v, v.subnet(in.Subnet), &in.Address})
+			list = append(list, holder{"instance " + in.Name, v, v.Subnet(in.Subnet), &in.Address})
 		}
 	}
 	add := func(what string, vpc string, enis []ENI) {
 		v := c.vpcs[vpc]
 		for i := range enis {
-			list = append(list, holder{what + " in subnet " + enis[i].Subnet, v, v.subnet(enis[i].Subnet), &enis[i].Address})
+			list = append(list, holder{what + " in subnet " + enis[i].Subnet, v, v.Subnet(enis[i].Subnet), &enis[i].Address})
 		}
 	}
 	for _, lb := range c.t.LoadBalancers {

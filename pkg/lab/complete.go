@@ -28,6 +28,9 @@ func (t *Topology) Complete() error {
 		balancers: map[string]*LoadBalancer{},
 		groups:    map[string]*TargetGroup{},
 		services:  map[string]*Service{},
+		endpoints: map[string]*Endpoint{},
+
+		inspecting: map[string]bool{},
 	}
 	c.name("lab", t.Name)
 	if len(t.VPCs) == 0 {
@@ -49,6 +52,7 @@ func (t *Topology) Complete() error {
 	for i := range t.Endpoints {
 		c.endpoint(&t.Endpoints[i])
 	}
+	c.routeTables()
 	if len(c.errs) == 0 {
 		c.assign()
 	}
@@ -66,6 +70,9 @@ type completer struct {
 	balancers map[string]*LoadBalancer
 	groups    map[string]*TargetGroup
 	services  map[string]*Service
+	endpoints map[string]*Endpoint
+
+	inspecting map[string]bool // target groups of gateway load balancers
 }
 
 // home is an instance and where it lives.
@@ -111,11 +118,17 @@ func (c *completer) vpc(v *VPC) {
 		c.fail("vpc %s: cidr %s is not an IPv4 prefix with no bits behind its length; write one such as 10.0.0.0/16", v.Name, v.CIDR)
 		return
 	}
+	if p := v.IPv6CIDR; p != nil && (!isIPv6(*p) || p.Bits() > ipv6Subnet) {
+		c.fail("vpc %s: ipv6_cidr %s is not an IPv6 prefix of a /64 or more; write one such as 2001:db8:a::/56", v.Name, p)
+	}
 	if len(v.Subnets) == 0 {
 		c.fail("vpc %s: there are no subnets; write at least one", v.Name)
 	}
 	for i := range v.Subnets {
 		c.subnet(v, i)
+	}
+	if v.Internet != nil {
+		c.internet(v)
 	}
 	for i := range v.Instances {
 		c.instance(v, &v.Instances[i])
@@ -125,6 +138,9 @@ func (c *completer) vpc(v *VPC) {
 func (c *completer) subnet(v *VPC, i int) {
 	s := &v.Subnets[i]
 	c.name("vpc "+v.Name+": subnet", s.Name)
+	if s.Name == Internet {
+		c.fail("subnet %s/%s: the name is kept for the internet of a vpc; choose another", v.Name, s.Name)
+	}
 	if s.Zone == "" {
 		c.fail("subnet %s/%s: zone is missing; write a zone id such as use1-az1", v.Name, s.Name)
 	}
@@ -136,7 +152,13 @@ func (c *completer) subnet(v *VPC, i int) {
 	if s.CIDR.Bits() > 28 {
 		c.fail("subnet %s/%s: cidr %s is too small; the smallest subnet is a /28", v.Name, s.Name, s.CIDR)
 	}
+	if p := s.IPv6CIDR; p != nil && (v.IPv6CIDR == nil || !isIPv6(*p) || p.Bits() != ipv6Subnet || !v.IPv6CIDR.Contains(p.Addr())) {
+		c.fail("subnet %s/%s: ipv6_cidr %s is not a /64 inside the ipv6_cidr of its vpc; write one, or none", v.Name, s.Name, p)
+	}
 	for _, other := range v.Subnets[:i] {
+		if other.IPv6CIDR != nil && s.IPv6CIDR != nil && *other.IPv6CIDR == *s.IPv6CIDR {
+			c.fail("subnet %s/%s: ipv6_cidr %s is that of subnet %s; choose another", v.Name, s.Name, s.IPv6CIDR, other.Name)
+		}
 		if other.Name == s.Name {
 			c.fail("subnet %s/%s: there are two of the name; choose another", v.Name, s.Name)
 		}
@@ -149,9 +171,29 @@ func (c *completer) subnet(v *VPC, i int) {
 	}
 }
 
+// internet completes the internet of a VPC.
+func (c *completer) internet(v *VPC) {
+	s := v.Internet
+	if s.Name != "" && s.Name != Internet || s.Zone != "" {
+		c.fail("vpc %s: its internet has a cidr and no name or zone; remove them", v.Name)
+	}
+	s.Name = Internet
+	if !s.CIDR.IsValid() || s.CIDR != s.CIDR.Masked() || !s.CIDR.Addr().Is4() || s.CIDR.Bits() > 28 || s.CIDR.Overlaps(v.CIDR) {
+		c.fail("vpc %s: cidr %s of its internet is not an IPv4 prefix of a /28 or more, with no bits behind its length, outside %s; write one such as 203.0.113.0/24",
+			v.Name, s.CIDR, v.CIDR)
+		return
+	}
+	if p := s.IPv6CIDR; p != nil && (v.IPv6CIDR == nil || !isIPv6(*p) || p.Bits() != ipv6Subnet || v.IPv6CIDR.Contains(p.Addr())) {
+		c.fail("vpc %s: ipv6_cidr %s of its internet is not a /64 outside the vpc's ipv6_cidr; write one, or none", v.Name, p)
+	}
+	if !s.Gateway.IsValid() {
+		s.Gateway = s.CIDR.Addr().Next()
+	}
+}
+
 func (c *completer) instance(v *VPC, in *Instance) {
 	c.node("instance", in.Name)
-	s := v.subnet(in.Subnet)
+	s := v.Subnet(in.Subnet)
 	if s == nil {
 		c.fail("instance %s: vpc %s has no subnet %q; name one of its subnets", in.Name, v.Name, in.Subnet)
 	}
@@ -164,34 +206,68 @@ func (c *completer) instance(v *VPC, in *Instance) {
 	}
 	ports := map[uint16]bool{}
 	for i := range in.Run {
-		run := &in.Run[i]
-		if len(run.Command) > 0 {
-			if run.Server != "" || run.Port != 0 || run.ProxyProtocol {
-				c.fail("instance %s: run[%d] has a command and fields of a built-in server; write two entries", in.Name, i)
-			}
-			continue
-		}
-		if run.Port == 0 {
-			run.Port = run.Server.port()
-		}
-		if run.Port == 0 {
-			c.fail("instance %s: run[%d] has neither a command nor a server that exists; write server: http, echo or banner", in.Name, i)
-		}
-		if ports[run.Port] {
-			c.fail("instance %s: run[%d] listens on port %d like another server; choose another port", in.Name, i, run.Port)
-		}
-		ports[run.Port] = true
+		c.run(in, i, ports)
 	}
 }
 
-// subnet finds a subnet by its name, or returns nil.
-func (v *VPC) subnet(name string) *Subnet {
-	for i := range v.Subnets {
-		if v.Subnets[i].Name == name {
-			return &v.Subnets[i]
+// run completes one thing that an instance runs; ports are those where built-in ones before it listen.
+func (c *completer) run(in *Instance, i int, ports map[uint16]bool) {
+	run := &in.Run[i]
+	server := run.Server != "" || run.Port != 0 || run.ProxyProtocol
+	port := &run.Port
+	switch {
+	case len(run.Command) > 0:
+		if server || run.Appliance != nil {
+			c.fail("instance %s: run[%d] has a command and fields of a built-in server; write two entries", in.Name, i)
+		}
+		return
+	case run.Appliance != nil:
+		if server {
+			c.fail("instance %s: run[%d] is an appliance and a server; write two entries", in.Name, i)
+		}
+		port = &run.Appliance.HealthPort
+		if *port == 0 {
+			*port = HTTP.port()
+		}
+		switch run.Appliance.Mode {
+		case "":
+			run.Appliance.Mode = Hairpin
+		case Hairpin, TUN:
+		default:
+			c.fail("instance %s: run[%d] has an appliance of mode %q; write %s or %s", in.Name, i, run.Appliance.Mode, Hairpin, TUN)
+		}
+	case run.Port == 0:
+		run.Port = run.Server.port()
+	}
+	if *port == 0 {
+		c.fail("instance %s: run[%d] has neither a command nor a server that exists; write server: http, echo or banner, or an appliance", in.Name, i)
+	}
+	if ports[*port] {
+		c.fail("instance %s: run[%d] listens on port %d like another server; choose another port", in.Name, i, *port)
+	}
+	ports[*port] = true
+}
+
+// Subnet finds a subnet, or the internet, by its name; nil means that there is none.
+func (v *VPC) Subnet(name string) *Subnet {
+	for _, s := range v.places() {
+		if s.Name == name {
+			return s
 		}
 	}
 	return nil
+}
+
+// places are the subnets and the internet.
+func (v *VPC) places() []*Subnet {
+	var list []*Subnet
+	for i := range v.Subnets {
+		list = append(list, &v.Subnets[i])
+	}
+	if v.Internet != nil {
+		list = append(list, v.Internet)
+	}
+	return list
 }
 
 // orDuration replaces a duration that was left out.

@@ -7,13 +7,17 @@
 // A Topology says what there is; Load reads one from a file. Up builds it under a directory, Down takes it away again,
 // also when a crash left only a part. What is built:
 //
-//	a VPC        a namespace that routes between its subnets, named like the VPC
-//	a subnet     a bridge in that namespace, which has the gateway's address
-//	an instance  a namespace with one interface, eth0, on the bridge of its subnet
+//	a VPC          a namespace that routes between its subnets, named like the VPC
+//	a subnet       a bridge in that namespace, which has the gateway's address
+//	its internet   another bridge there, beyond the VPC's internet gateway
+//	an instance    a namespace with one interface, eth0, on the bridge of its subnet
+//	a route table  a routing table of the router, and rules: where a packet enters says which table it follows
 //
 // Nothing is made in the namespace of the host: a cable has one end in a VPC's namespace and the other in an instance's
 // from the moment it exists. The interfaces of the dataplane are not made here either. State says which there are: one
-// TAP on the bridge of each subnet that has an ENI, and the daemon that is given the State opens them.
+// TAP on the bridge of each subnet that has an ENI, one TUN in the router for each GWLB endpoint, and the daemon that is
+// given the State opens them. SetRoutes then leads route tables through the TUNs. A packet that a table leads into one
+// comes out of it again when an appliance has seen it, and then follows the table of the endpoint's subnet.
 //
 // The files:
 //
@@ -22,6 +26,8 @@
 //	complete.go    defaults and rules of VPCs
 //	balancing.go   those of load balancers, services and endpoints
 //	addresses.go   which address is whose
+//	ipv6.go        IPv6 addresses and what nodes need for them
+//	routes.go      route tables
 //	state.go       the dataplane's view of the lab
 //	dir.go         the lab's directory: paths, lock, list
 //	up.go          building

@@ -114,7 +114,7 @@ func checkAddress(field string, node *yaml.Node) error {
 		if _, err := netip.ParseAddr(node.Value); err != nil {
 			return fmt.Errorf("line %d: %s %q is not an address; write one such as 10.0.1.10", node.Line, field, node.Value)
 		}
-	case "cidr":
+	case "cidr", "ipv6_cidr", "destination":
 		if _, err := netip.ParsePrefix(node.Value); err != nil {
 			return fmt.Errorf("line %d: %s %q is not a prefix; write one such as 10.0.1.0/24", node.Line, field, node.Value)
 		}

@@ -43,23 +43,39 @@ type record struct {
 // tokenVariable is the environment variable of the token.
 const tokenVariable = "ISTHMUS_LAB_PROCESS"
 
-// Processes lists what is to run in the instances, for Launch. Built-in servers are run by self, the command (with the
-// arguments that come first) that gives the flags behind it to ServeFlags.
-func (t *Topology) Processes(self ...string) []Process {
+// Processes lists what is to run in the instances, for Launch. Built-in servers are run by program with the arguments
+// serve, which gives the flags behind them to ServeInherited; appliances are its subcommand of that name.
+func (t *Topology) Processes(program string, serve ...string) []Process {
 	var list []Process
 	for _, v := range t.VPCs {
 		for _, in := range v.Instances {
 			for i, run := range in.Run {
 				p := Process{Name: in.Name + "-" + strconv.Itoa(i), Node: in.Name, Argv: run.Command}
-				if run.Server != "" {
+				switch {
+				case run.Server != "":
 					p.Listen = run.Port
-					p.Argv = append(append([]string{}, self...), run.options(in.Name).Flags()...)
+					p.Argv = append(append([]string{program}, serve...), run.options(in.Name).Flags()...)
+				case run.Appliance != nil:
+					p.Argv = append([]string{program, "appliance"}, run.Appliance.flags()...)
 				}
 				list = append(list, p)
 			}
 		}
 	}
 	return list
+}
+
+// ApplianceDevice is the name of an appliance's devices in tun mode: one for each endpoint, since VPCs may have the same
+// addresses.
+const ApplianceDevice = "gwlb%d"
+
+// flags are the appliance's options as command line arguments of `isthmus appliance`.
+func (a *Appliance) flags() []string {
+	flags := []string{"--mode=" + a.Mode, "--device=" + ApplianceDevice, "--health=:" + strconv.Itoa(int(a.HealthPort))}
+	for _, rule := range a.Drop {
+		flags = append(flags, "--drop="+rule)
+	}
+	return flags
 }
 
 // Launch starts a process of the lab in dir, detached from the caller: it survives the caller, prints to its log, and
@@ -125,7 +141,11 @@ func listen(dir string, p Process) (*os.File, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	listener, err := netns.Listen(ns, "tcp4", ":"+strconv.Itoa(int(p.Listen)))
+	network := "tcp4"
+	if off, err := netns.ReadSysctl(ns, "net/ipv6/conf/all/disable_ipv6"); err == nil && off == "0" {
+		network = "tcp" // both
+	}
+	listener, err := netns.Listen(ns, network, ":"+strconv.Itoa(int(p.Listen)))
 	if err != nil {
 		return nil, err
 	}

@@ -31,13 +31,17 @@ func (t *Topology) State(dir string) (*vpc.State, error) {
 				s.Ports = append(s.Ports, t.port(dir, &v, &subnet))
 			}
 		}
+		s.Ports = append(s.Ports, t.nextHops(dir, &v)...)
 	}
 	for _, lb := range t.LoadBalancers {
 		v := t.vpc(lb.VPC)
-		out := vpc.LoadBalancer{ID: lb.Name, VPC: v.ID, CrossZone: lb.CrossZone, Nodes: v.enis(lb.Nodes)}
+		out := vpc.LoadBalancer{ID: lb.Name, VPC: v.ID, MTU: lb.MTU, CrossZone: lb.CrossZone, Nodes: v.enis(lb.Nodes)}
+		if lb.Type == vpc.Gateway.String() {
+			out.Type = vpc.Gateway
+		}
 		for _, l := range lb.Listeners {
 			out.Listeners = append(out.Listeners, vpc.Listener{
-				Port: l.Port, TargetGroup: l.TargetGroup, IdleTimeout: time.Duration(l.IdleTimeout),
+				Port: l.Port, TargetGroup: l.TargetGroup, IdleTimeout: time.Duration(l.IdleTimeout), ResetOnIdle: l.ResetOnIdle,
 			})
 		}
 		s.LoadBalancers = append(s.LoadBalancers, out)
@@ -52,7 +56,12 @@ func (t *Topology) State(dir string) (*vpc.State, error) {
 	}
 	for _, e := range t.Endpoints {
 		v := t.vpc(e.VPC)
-		s.Endpoints = append(s.Endpoints, vpc.Endpoint{ID: e.ID, Service: ids[e.Service], VPC: v.ID, ENIs: v.enis(e.ENIs)})
+		out := vpc.Endpoint{ID: e.ID, Service: ids[e.Service], VPC: v.ID, ENIs: v.enis(e.ENIs)}
+		if e.gateway() {
+			out.Type = vpc.GatewayLoadBalancer
+			out.ENIs[0].Ports = []string{nextHopID(v, e.Name)}
+		}
+		s.Endpoints = append(s.Endpoints, out)
 	}
 	if err := s.Validate(); err != nil {
 		return nil, fmt.Errorf("lab %s: %w", t.Name, err)
@@ -69,7 +78,7 @@ func (t *Topology) vpc(name string) *VPC {
 	return nil
 }
 
-// hasENI says whether the dataplane has an address in a subnet, and so needs a port there.
+// hasENI says whether the dataplane answers to an address in a subnet, and so needs a port there.
 func (t *Topology) hasENI(vpc, subnet string) bool {
 	in := func(enis []ENI) bool {
 		for _, e := range enis {
@@ -85,7 +94,7 @@ func (t *Topology) hasENI(vpc, subnet string) bool {
 		}
 	}
 	for _, e := range t.Endpoints {
-		if e.VPC == vpc && in(e.ENIs) {
+		if e.VPC == vpc && !e.gateway() && in(e.ENIs) {
 			return true
 		}
 	}
@@ -99,6 +108,20 @@ func (t *Topology) port(dir string, v *VPC, s *Subnet) vpc.Port {
 		Bridge: device("br-", s.Name), Subnet: s.CIDR, Gateway: s.Gateway,
 	}
 }
+
+// nextHops are the ports of the GWLB endpoints of a VPC: a TUN device each, in the router.
+func (t *Topology) nextHops(dir string, v *VPC) (list []vpc.Port) {
+	for _, e := range t.Endpoints {
+		if e.gateway() && e.VPC == v.Name {
+			list = append(list, vpc.Port{
+				ID: nextHopID(v, e.Name), VPC: v.ID, Kind: vpc.TUN, Netns: Netns(dir, v.Name), Device: tunDevice(e.Name),
+			})
+		}
+	}
+	return list
+}
+
+func nextHopID(v *VPC, endpoint string) string { return v.Name + "/endpoint/" + endpoint }
 
 func portID(v *VPC, subnet string) string { return v.Name + "/" + subnet }
 
@@ -116,7 +139,7 @@ func device(prefix, name string) string {
 func (v *VPC) enis(list []ENI) []vpc.ENI {
 	var out []vpc.ENI
 	for _, e := range list {
-		out = append(out, vpc.ENI{Address: e.Address, Zone: v.subnet(e.Subnet).Zone, Ports: []string{portID(v, e.Subnet)}})
+		out = append(out, vpc.ENI{Address: e.Address, Zone: v.Subnet(e.Subnet).Zone, Ports: []string{portID(v, e.Subnet)}})
 	}
 	return out
 }
@@ -128,7 +151,11 @@ func (t *Topology) targetGroup(g *TargetGroup) vpc.TargetGroup {
 		DeregistrationDelay:       time.Duration(*g.DeregistrationDelay),
 		TerminateOnDeregistration: g.TerminateOnDeregistration,
 		TerminateOnUnhealthy:      *g.TerminateOnUnhealthy,
+		Rebalance:                 g.TargetFailover == rebalance,
+		ResetOnUnhealthy:          g.SendTCPReset.OnUnhealthy,
+		ResetOnDeregistration:     g.SendTCPReset.OnDeregistration,
 	}
+	out.Stickiness, _ = stickiness(g.Stickiness) // Complete has checked it
 	out.ProxyProtocol.Enabled = g.ProxyProtocolV2.Enabled
 	if g.ProxyProtocolV2.HeaderPlacement == vpc.FirstACK.String() {
 		out.ProxyProtocol.Placement = vpc.FirstACK
@@ -138,7 +165,7 @@ func (t *Topology) targetGroup(g *TargetGroup) vpc.TargetGroup {
 		for _, in := range v.Instances {
 			if in.Name == target.Instance {
 				out.Targets = append(out.Targets, vpc.Target{
-					Address: in.Address, Port: target.Port, Zone: v.subnet(in.Subnet).Zone, Draining: target.Draining,
+					Address: in.Address, Port: target.Port, Zone: v.Subnet(in.Subnet).Zone, Draining: target.Draining,
 				})
 			}
 		}
@@ -156,6 +183,8 @@ func healthCheck(h *HealthCheck) vpc.HealthCheck {
 		out.Protocol = vpc.CheckTCP
 	case vpc.CheckHTTP.String():
 		out.Protocol, out.MatchLow, out.MatchHigh = vpc.CheckHTTP, 200, 399
+	case vpc.CheckHTTPS.String():
+		out.Protocol, out.MatchLow, out.MatchHigh = vpc.CheckHTTPS, 200, 399
 	}
 	return out
 }

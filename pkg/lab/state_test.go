@@ -4,6 +4,7 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -111,6 +112,46 @@ func TestStateOfTwoZones(t *testing.T) {
 	}
 }
 
+func TestStateOfGateway(t *testing.T) {
+	topology := parse(t, strings.Replace(fmt.Sprintf(routed, ""), "{name: t,",
+		"{name: t, stickiness: source_ip_dest_ip, target_failover: rebalance,", 1))
+	got, err := topology.State("/run/x")
+	must(t, err)
+	v, p, service, endpoint := topology.VPCs[0].ID, topology.VPCs[1].ID, topology.Services[0].ID, topology.Endpoints[0].ID
+	cidr, subnet := netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.1.0/24")
+	want := &vpc.State{
+		HashKey: got.HashKey,
+		VPCs:    []vpc.VPC{{ID: v, CIDRs: []netip.Prefix{cidr}}, {ID: p, CIDRs: []netip.Prefix{cidr}}},
+		Ports: []vpc.Port{
+			{ID: "v/endpoint/e", VPC: v, Kind: vpc.TUN, Netns: "/run/x/netns/v", Device: "vpce-e"},
+			{ID: "p/a", VPC: p, Kind: vpc.TAP, Netns: "/run/x/netns/p", Device: "tap-a", Bridge: "br-a", Subnet: subnet,
+				Gateway: netip.MustParseAddr("10.0.1.1")},
+		},
+		LoadBalancers: []vpc.LoadBalancer{{
+			ID: "g", VPC: p, Type: vpc.Gateway,
+			Nodes:     []vpc.ENI{{Address: netip.MustParseAddr("10.0.1.5"), Zone: "z1", Ports: []string{"p/a"}}},
+			Listeners: []vpc.Listener{{TargetGroup: "t", IdleTimeout: 350 * time.Second}},
+		}},
+		TargetGroups: []vpc.TargetGroup{{
+			ID: "t", VPC: p, Stickiness: vpc.TwoTuple, Rebalance: true,
+			HealthCheck: vpc.HealthCheck{
+				Protocol: vpc.CheckTCP, Port: 80, Interval: 10 * time.Second, Timeout: 5 * time.Second,
+				HealthyThreshold: 5, UnhealthyThreshold: 2,
+			},
+			DeregistrationDelay: 300 * time.Second,
+			Targets:             []vpc.Target{{Address: netip.MustParseAddr("10.0.1.4"), Port: 6081, Zone: "z1"}},
+		}},
+		Services: []vpc.EndpointService{{ID: service, LoadBalancers: []string{"g"}}},
+		Endpoints: []vpc.Endpoint{{
+			ID: endpoint, Type: vpc.GatewayLoadBalancer, Service: service, VPC: v,
+			ENIs: []vpc.ENI{{Address: netip.MustParseAddr("10.0.2.4"), Zone: "z1", Ports: []string{"v/endpoint/e"}}},
+		}},
+	}
+	if diff := cmp.Diff(want, got, netipValues); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestDeviceNames(t *testing.T) {
 	seen := map[string]string{}
 	for _, name := range []string{"a", "eleven-char", "twelve-chars", "twelve-chars-and-one", "twelve-chars-and-two"} {
@@ -139,14 +180,23 @@ func TestHosts(t *testing.T) {
 	}
 }
 
+func TestHostsHaveIPv6Names(t *testing.T) {
+	topology := parse(t, withIPv6(fmt.Sprintf(routed, "")))
+	want := "127.0.0.1 localhost\n10.0.1.4 i\n2001:db8:a:1::4 i-ipv6\n203.0.113.4 j\n2001:db8:ff::4 j-ipv6\n"
+	if got := topology.hosts(topology.vpc("v"), "i"); got != want {
+		t.Errorf("hosts:\n%swant, and no name for an endpoint that is a next hop:\n%s", got, want)
+	}
+}
+
 func TestProcesses(t *testing.T) {
 	topology := parse(t, strings.Replace(minimal, "subnet: a}",
-		"subnet: a, run: [{server: http, port: 8080, proxy_protocol: true}, {command: [sleep, \"1\"]}]}", 1))
+		"subnet: a, run: [{server: http, port: 8080, proxy_protocol: true}, {command: [sleep, \"1\"]}, {appliance: {drop: [icmp]}}]}", 1))
 	got := topology.Processes("isthmus", "lab", "serve")
 	want := []Process{
 		{Name: "i-0", Node: "i", Listen: 8080,
 			Argv: []string{"isthmus", "lab", "serve", "--server=http", "--instance=i", "--proxy-protocol"}},
 		{Name: "i-1", Node: "i", Argv: []string{"sleep", "1"}},
+		{Name: "i-2", Node: "i", Argv: []string{"isthmus", "appliance", "--mode=hairpin", "--device=gwlb%d", "--health=:80", "--drop=icmp"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -18,6 +18,7 @@ type Topology struct {
 	TargetGroups  []TargetGroup  `yaml:"target_groups,omitempty"`
 	Services      []Service      `yaml:"services,omitempty"`
 	Endpoints     []Endpoint     `yaml:"endpoints,omitempty"`
+	RouteTables   []RouteTable   `yaml:"route_tables,omitempty"`
 	// Testing overrides timers that are too long to watch. It is shown by the daemon's status.
 	Testing *Testing `yaml:"testing,omitempty"`
 }
@@ -26,19 +27,26 @@ type Topology struct {
 type VPC struct {
 	Name string `yaml:"name"`
 	// ID is vpc- and 17 hexadecimal digits, made from the names of lab and VPC by default.
-	ID        string       `yaml:"id"`
-	CIDR      netip.Prefix `yaml:"cidr"`
-	Subnets   []Subnet     `yaml:"subnets"`
-	Instances []Instance   `yaml:"instances,omitempty"`
+	ID   string       `yaml:"id"`
+	CIDR netip.Prefix `yaml:"cidr"`
+	// IPv6CIDR, if there is one, lets subnets have IPv6 addresses besides. Only GWLB endpoints carry them.
+	IPv6CIDR *netip.Prefix `yaml:"ipv6_cidr,omitempty"`
+	Subnets  []Subnet      `yaml:"subnets"`
+	// Internet is the part of the internet that the VPC's internet gateway leads to in this lab: a prefix outside the
+	// VPC, with instances that name it as their subnet. Nothing is translated on the way.
+	Internet  *Subnet    `yaml:"internet,omitempty"`
+	Instances []Instance `yaml:"instances,omitempty"`
 }
 
 // Subnet is a part of a VPC, in one zone.
 type Subnet struct {
-	// Name is unique in the VPC.
+	// Name is unique in the VPC; that of its internet is Internet.
 	Name string `yaml:"name"`
-	// Zone is the zone id, such as use1-az1.
-	Zone string       `yaml:"zone"`
+	// Zone is the zone id, such as use1-az1; the internet has none.
+	Zone string       `yaml:"zone,omitempty"`
 	CIDR netip.Prefix `yaml:"cidr"`
+	// IPv6CIDR, a /64, gives everybody in the subnet an IPv6 address too, with the same number in it.
+	IPv6CIDR *netip.Prefix `yaml:"ipv6_cidr,omitempty"`
 	// Gateway is the router's address, by default the subnet's first.
 	Gateway netip.Addr `yaml:"gateway"`
 }
@@ -55,7 +63,7 @@ type Instance struct {
 	Run []Run `yaml:"run,omitempty"`
 }
 
-// Run is one server of an instance: a built-in one or a command, not both.
+// Run is one thing that an instance runs: a built-in server, an appliance or a command.
 type Run struct {
 	// Server is the built-in server's kind.
 	Server Kind `yaml:"server,omitempty"`
@@ -63,15 +71,37 @@ type Run struct {
 	Port uint16 `yaml:"port,omitempty"`
 	// ProxyProtocol makes the built-in server require a PROXY protocol header on every connection.
 	ProxyProtocol bool `yaml:"proxy_protocol,omitempty"`
+	// Appliance takes packets from a gateway load balancer, and gives them back.
+	Appliance *Appliance `yaml:"appliance,omitempty"`
 	// Command is a program and its arguments.
 	Command []string `yaml:"command,omitempty,flow"`
 }
 
-// LoadBalancer is a network load balancer. Its name is its id.
+// Appliance says how `isthmus appliance` runs.
+type Appliance struct {
+	// Mode is hairpin (default), or tun, in which packets pass the instance's kernel and whatever is set up there.
+	Mode string `yaml:"mode"`
+	// HealthPort is where health checks are answered, 80 by default.
+	HealthPort uint16 `yaml:"health_port"`
+	// Drop has rules: packets that one of them matches do not come back, such as "tcp dst port 23".
+	Drop []string `yaml:"drop,omitempty"`
+}
+
+// Modes of appliances.
+const (
+	Hairpin = "hairpin"
+	TUN     = "tun"
+)
+
+// LoadBalancer is a load balancer. Its name is its id.
 type LoadBalancer struct {
-	Name      string `yaml:"name"`
-	VPC       string `yaml:"vpc"`
-	CrossZone bool   `yaml:"cross_zone,omitempty"`
+	Name string `yaml:"name"`
+	// Type is network (default) or gateway.
+	Type string `yaml:"type"`
+	VPC  string `yaml:"vpc"`
+	// MTU is the longest inner packet of a gateway load balancer, where that is to be less than 8500 bytes.
+	MTU       int  `yaml:"mtu,omitempty"`
+	CrossZone bool `yaml:"cross_zone,omitempty"`
 	// Nodes are by default one in the first subnet of each zone of the VPC.
 	Nodes     []ENI      `yaml:"nodes"`
 	Listeners []Listener `yaml:"listeners"`
@@ -84,12 +114,15 @@ type ENI struct {
 	Address netip.Addr `yaml:"address"`
 }
 
-// Listener takes connections on a port of a load balancer.
+// Listener takes connections on a port of a load balancer. That of a gateway load balancer is its only one, takes
+// everything, and has no port.
 type Listener struct {
-	Port        uint16 `yaml:"port"`
+	Port        uint16 `yaml:"port,omitempty"`
 	TargetGroup string `yaml:"target_group"`
 	// IdleTimeout is 350s by default.
 	IdleTimeout Duration `yaml:"idle_timeout"`
+	// ResetOnIdle has a gateway load balancer answer TCP segments of expired and unknown flows with RST.
+	ResetOnIdle bool `yaml:"send_tcp_reset_on_idle_timeout,omitempty"`
 }
 
 // TargetGroup is a set of targets in one VPC. Its name is its id.
@@ -102,9 +135,21 @@ type TargetGroup struct {
 	// DeregistrationDelay is 300s by default.
 	DeregistrationDelay       *Duration `yaml:"deregistration_delay"`
 	TerminateOnDeregistration bool      `yaml:"terminate_on_deregistration,omitempty"`
-	// TerminateOnUnhealthy is true by default.
-	TerminateOnUnhealthy *bool    `yaml:"terminate_on_unhealthy"`
-	Targets              []Target `yaml:"targets"`
+	// TerminateOnUnhealthy is true by default, except behind a gateway load balancer, whose groups have the three
+	// settings that follow instead.
+	TerminateOnUnhealthy *bool `yaml:"terminate_on_unhealthy"`
+	// Stickiness is five_tuple (default), source_ip_dest_ip_proto or source_ip_dest_ip.
+	Stickiness string `yaml:"stickiness,omitempty"`
+	// TargetFailover is no_rebalance (default) or rebalance.
+	TargetFailover string       `yaml:"target_failover,omitempty"`
+	SendTCPReset   SendTCPReset `yaml:"send_tcp_reset,omitempty"`
+	Targets        []Target     `yaml:"targets"`
+}
+
+// SendTCPReset says which flows of a failed appliance are answered with RST.
+type SendTCPReset struct {
+	OnUnhealthy      bool `yaml:"on_unhealthy,omitempty"`
+	OnDeregistration bool `yaml:"on_deregistration,omitempty"`
 }
 
 // ProxyProtocol says whether and where targets receive a PROXY protocol v2 header.
@@ -116,8 +161,9 @@ type ProxyProtocol struct {
 
 // HealthCheck says how targets are checked; its defaults are those of vpc.HealthCheck.
 type HealthCheck struct {
-	// Protocol is TCP (default), HTTP or NONE.
-	Protocol           string   `yaml:"protocol"`
+	// Protocol is TCP (default), HTTP, HTTPS or NONE.
+	Protocol string `yaml:"protocol"`
+	// Port is by default that of the target, or 80 where the target is an appliance.
 	Port               uint16   `yaml:"port,omitempty"`
 	Path               string   `yaml:"path,omitempty"`
 	Interval           Duration `yaml:"interval,omitempty"`
@@ -126,9 +172,10 @@ type HealthCheck struct {
 	UnhealthyThreshold int      `yaml:"unhealthy_threshold,omitempty"`
 }
 
-// Target is an instance that takes connections; its address and zone are the instance's.
+// Target is an instance that takes connections, or an appliance; its address and zone are the instance's.
 type Target struct {
 	Instance string `yaml:"instance"`
+	// Port is 6081 by default where the target is an appliance.
 	Port     uint16 `yaml:"port"`
 	Draining bool   `yaml:"draining,omitempty"`
 }
@@ -145,12 +192,41 @@ type Service struct {
 type Endpoint struct {
 	Name string `yaml:"name"`
 	// ID is vpce- and 17 hexadecimal digits, made from the names of lab and endpoint by default.
-	ID      string `yaml:"id"`
+	ID string `yaml:"id"`
+	// Type is Interface or GatewayLoadBalancer, as the service's load balancers have it.
+	Type    string `yaml:"type"`
 	Service string `yaml:"service"`
 	VPC     string `yaml:"vpc"`
-	// ENIs are by default one in the first subnet of each zone where the service has a load balancer node.
+	// ENIs are by default one in the first subnet of each zone where the service has a load balancer node. An endpoint of
+	// type GatewayLoadBalancer has one only.
 	ENIs []ENI `yaml:"enis"`
 }
+
+// RouteTable says where packets go that come from subnets of a VPC, GWLB endpoints there included, or that enter the VPC
+// from outside. Subnets without one know the way to everything in the VPC and to its internet.
+type RouteTable struct {
+	Name string `yaml:"name"`
+	VPC  string `yaml:"vpc"`
+	// Subnets are those whose packets follow the table.
+	Subnets []string `yaml:"subnets,omitempty,flow"`
+	// Edge is internet for the table of what enters by the internet gateway.
+	Edge string `yaml:"edge,omitempty"`
+	// Routes add to the one that every table has, of the VPC's cidr to local.
+	Routes []Route `yaml:"routes"`
+}
+
+// Route is an entry of a route table: of those that contain an address, the one with the longest destination counts.
+type Route struct {
+	Destination netip.Prefix `yaml:"destination"`
+	// Via is the name of a GWLB endpoint or an instance in the VPC, internet, or local.
+	Via string `yaml:"via"`
+}
+
+// Words of route tables.
+const (
+	Internet = "internet" // also the name of the subnet there
+	Local    = "local"
+)
 
 // Testing overrides timers; zero overrides nothing.
 type Testing struct {

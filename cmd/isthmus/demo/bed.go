@@ -27,8 +27,8 @@ var topologyFile []byte
 // readyTime is how long daemon and targets may take until traffic can begin.
 const readyTime = 15 * time.Second
 
-// Bed is what checks run on: the lab of demo.yaml with a daemon on its ports and servers in its targets, all inside
-// this process.
+// Bed is what checks run on: the lab of demo.yaml with a daemon on its ports, servers in its targets and appliances behind
+// its gateway load balancer, all inside this process.
 type Bed struct {
 	options  Options
 	topology *lab.Topology
@@ -43,6 +43,9 @@ type Bed struct {
 
 	revision uint64 // of the newest configuration
 	changed  bool   // it is not that of demo.yaml
+
+	fleet     map[string]*machine // appliances that run, by instance
+	datagrams uint16              // sockets for datagrams that have been made
 
 	servers   sync.WaitGroup
 	mu        sync.Mutex
@@ -68,6 +71,7 @@ func newBed(ctx context.Context, o Options) (*Bed, error) {
 		spaces:    map[string]*netns.NS{},
 		listeners: map[place]net.Listener{},
 		accepted:  map[netip.AddrPort]*net.TCPConn{},
+		fleet:     map[string]*machine{},
 	}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	if err := lab.Up(ctx, t, o.Dir); err != nil {
@@ -90,7 +94,7 @@ func (b *Bed) start() error {
 			}
 			b.spaces[in.Name] = ns
 			for _, run := range in.Run {
-				if err := b.serve(in.Name, run); err != nil {
+				if err := b.run(in.Name, run); err != nil {
 					return err
 				}
 			}
@@ -119,7 +123,18 @@ func (b *Bed) start() error {
 	case <-ctx.Done():
 		return fmt.Errorf("the daemon is not ready: %w", context.Cause(ctx))
 	}
+	if err := lab.SetRoutes(b.topology, b.options.Dir); err != nil {
+		return err
+	}
 	return b.awaitHealthy(ctx)
+}
+
+// run starts what an instance runs.
+func (b *Bed) run(instance string, run lab.Run) error {
+	if run.Appliance != nil {
+		return b.inspect(instance, run.Appliance)
+	}
+	return b.serve(instance, run)
 }
 
 // serve starts a server of a target. It runs until its listener is closed, and its connections until they are.
@@ -183,14 +198,18 @@ func (b *Bed) Close() error {
 	}
 	b.mu.Unlock()
 	b.servers.Wait()
+	var errs []error
+	for instance := range b.fleet {
+		errs = append(errs, b.kill(instance))
+	}
 	for _, ns := range b.spaces {
 		ns.Close()
 	}
-	err := lab.Down(b.options.Dir)
+	errs = append(errs, lab.Down(b.options.Dir))
 	for _, dir := range b.parents {
 		os.Remove(dir) // stays if another lab is there now
 	}
-	return err
+	return errors.Join(errs...)
 }
 
 // missingParents lists the directories above dir that do not exist, the innermost first.

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/isthmus-net/isthmus/pkg/lab"
@@ -24,20 +25,49 @@ func bulk(ctx context.Context, b *Bed) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	up, err := b.upload(ctx, n, want)
+	up, err := b.upload(ctx, "client-1", b.endpoint(0, 0, portWeb), n, want)
 	if err != nil {
 		return "", fmt.Errorf("toward the service: %w", err)
 	}
-	down, err := b.download(ctx, n, want)
+	down, err := b.download(ctx, "client-3", b.endpoint(1, 1, portWeb), n, want)
 	if err != nil {
 		return "", fmt.Errorf("toward the client: %w", err)
 	}
-	rate := func(d time.Duration) float64 { return float64(n) * 8 / 1e9 / d.Seconds() }
-	return fmt.Sprintf("%d MiB each way, SHA-256 equal; %.1f and %.1f Gbit/s", n>>20, rate(up), rate(down)), nil
+	return fmt.Sprintf("%d MiB each way, SHA-256 equal; %.1f and %.1f Gbit/s", n>>20, rate(n, up), rate(n, down)), nil
 }
 
-func (b *Bed) upload(ctx context.Context, n int64, want string) (time.Duration, error) {
-	c, err := b.dial(ctx, "client-1", b.endpoint(0, 0, portWeb))
+// The first zone's appliances send packets back as they come, those of the second take them through their kernel.
+func inspectedBulk(ctx context.Context, b *Bed) (string, error) {
+	n := b.options.Bulk
+	want, err := digest(lab.Pattern(n))
+	if err != nil {
+		return "", err
+	}
+	figure := fmt.Sprintf("%d MiB each way, SHA-256 equal", n>>20)
+	to := b.site(siteA, portWeb)
+	for _, way := range []struct {
+		from flowPath
+		mode string
+	}{{appA, lab.Hairpin}, {appA2, lab.TUN}} {
+		up, err := b.upload(ctx, way.from.instance, to, n, want)
+		if err != nil {
+			return "", fmt.Errorf("%s, toward the internet: %w", way.mode, err)
+		}
+		down, err := b.download(ctx, way.from.instance, to, n, want)
+		if err != nil {
+			return "", fmt.Errorf("%s, from the internet: %w", way.mode, err)
+		}
+		figure += fmt.Sprintf("; %s %.1f and %.1f Gbit/s", way.mode, rate(n, up), rate(n, down))
+	}
+	return figure, nil
+}
+
+// rate is that of n bytes, in Gbit/s.
+func rate(n int64, took time.Duration) float64 { return float64(n) * 8 / 1e9 / took.Seconds() }
+
+// upload sends n bytes of the pattern to an HTTP server, which returns their hash.
+func (b *Bed) upload(ctx context.Context, instance string, to netip.AddrPort, n int64, want string) (time.Duration, error) {
+	c, err := b.dial(ctx, instance, to)
 	if err != nil {
 		return 0, err
 	}
@@ -58,8 +88,9 @@ func (b *Bed) upload(ctx context.Context, n int64, want string) (time.Duration, 
 	return time.Since(begun), nil
 }
 
-func (b *Bed) download(ctx context.Context, n int64, want string) (time.Duration, error) {
-	c, err := b.dial(ctx, "client-3", b.endpoint(1, 1, portWeb))
+// download reads n bytes of the pattern from an HTTP server and hashes them.
+func (b *Bed) download(ctx context.Context, instance string, to netip.AddrPort, n int64, want string) (time.Duration, error) {
+	c, err := b.dial(ctx, instance, to)
 	if err != nil {
 		return 0, err
 	}

@@ -22,10 +22,10 @@ type visit struct {
 	answer         lab.Answer
 }
 
-// visitAll makes a request from every client to every endpoint address and looks at each.
+// visitAll makes a request from every client to every address of the interface endpoints and looks at each.
 func (b *Bed) visitAll(ctx context.Context, port uint16, look func(v *visit) error) (n int, err error) {
 	for _, client := range clients {
-		for endpoint := range b.topology.Endpoints {
+		for endpoint := range interfaceEndpoints {
 			for zone := range 2 {
 				v := visit{client: client, endpoint: endpoint, zone: zone, to: b.endpoint(endpoint, zone, port)}
 				v.answer, v.local, err = b.ask(ctx, client, v.to)

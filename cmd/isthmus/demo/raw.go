@@ -25,7 +25,7 @@ type rawSocket struct {
 	local netip.Addr
 }
 
-// raw opens a raw socket of an instance for "icmp" or "tcp".
+// raw opens a raw socket of an instance for "icmp", "tcp" or "udp".
 func (b *Bed) raw(instance, protocol string) (*rawSocket, error) {
 	local := b.address(instance)
 	conn, err := netns.ListenPacket(b.spaces[instance], "ip4:"+protocol, local.String())
@@ -70,6 +70,12 @@ func (r *rawSocket) ping(to netip.Addr, id uint16) error {
 func isReply(message []byte, id uint16) bool {
 	return len(message) >= wire.ICMPLen && wire.ICMP(message).Type() == wire.ICMPEchoReply &&
 		binary.BigEndian.Uint16(message[4:]) == id
+}
+
+// isReset says whether a message is a TCP segment with RST to a port.
+func isReset(message []byte, port uint16) bool {
+	t, ok := wire.ParseTCP(message)
+	return ok && t.DstPort() == port && t.Flags()&wire.TCPRst != 0
 }
 
 // end is one end of a TCP connection: what a segment of it needs.

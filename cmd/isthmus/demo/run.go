@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/isthmus-net/isthmus/dataplane/port"
+	"github.com/isthmus-net/isthmus/pkg/lab"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 // DefaultBulk is how many bytes the bulk check moves each way.
@@ -103,8 +105,8 @@ func runOne(bed *Bed, c Check) (r Result) {
 const rowFormat = "%-4s  %-11s %-58s  %-13s  %s\n"
 
 func printHead(out io.Writer, b *Bed, took time.Duration) {
-	fmt.Fprintf(out, "A consumer and a provider in namespaces of their own, built in %.1f s; both VPCs are %s.\n",
-		took.Seconds(), b.topology.VPCs[0].CIDR)
+	fmt.Fprintf(out, "%d VPCs in namespaces of their own, built in %.1f s; all of them are %s.\n",
+		len(b.topology.VPCs), took.Seconds(), b.topology.VPCs[0].CIDR)
 	for _, v := range b.topology.VPCs {
 		var words []string
 		for _, in := range v.Instances {
@@ -113,23 +115,27 @@ func printHead(out io.Writer, b *Bed, took time.Duration) {
 		fmt.Fprintf(out, "  %-9s %s\n", v.Name, strings.Join(words, ", "))
 	}
 	for _, e := range b.topology.Endpoints {
-		var words []string
-		for _, eni := range e.ENIs {
-			words = append(words, eni.Address.String())
+		if e.Type == vpc.GatewayLoadBalancer.String() {
+			fmt.Fprintf(out, "  endpoint  %s %s, a next hop in %s\n", e.Name, e.ID, e.VPC)
+			continue
 		}
-		fmt.Fprintf(out, "  endpoint  %s %s at %s\n", e.Name, e.ID, strings.Join(words, ", "))
+		fmt.Fprintf(out, "  endpoint  %s %s at %s\n", e.Name, e.ID, addresses(e.ENIs))
 	}
 	for _, lb := range b.topology.LoadBalancers {
-		var words []string
-		for _, node := range lb.Nodes {
-			words = append(words, node.Address.String())
-		}
-		fmt.Fprintf(out, "  balancer  %s, nodes at %s\n", lb.Name, strings.Join(words, ", "))
+		fmt.Fprintf(out, "  balancer  %s, %s, nodes at %s\n", lb.Name, lb.Type, addresses(lb.Nodes))
 	}
 	fmt.Fprintf(out, "  offloads  %s\n", b.offloads())
 	fmt.Fprintf(out, "  timers    health checks every %s (testing)\n\n", time.Duration(b.topology.Testing.HealthCheckInterval))
-	fmt.Fprintln(out, "Pages are those of the AWS PrivateLink guide; NLB: of the guide to network load balancers.")
+	fmt.Fprintln(out, "Pages are those of the AWS PrivateLink guide; NLB, GWLB: of the guides to network and gateway load balancers.")
 	fmt.Fprintf(out, rowFormat, "", "CHECK", "RULE", "GUIDE", "SEEN")
+}
+
+func addresses(list []lab.ENI) string {
+	var words []string
+	for _, e := range list {
+		words = append(words, e.Address.String())
+	}
+	return strings.Join(words, ", ")
 }
 
 func printResult(out io.Writer, c Check, r Result) {

@@ -13,6 +13,7 @@ import (
 	"github.com/isthmus-net/isthmus/control"
 	"github.com/isthmus-net/isthmus/dataplane"
 	"github.com/isthmus-net/isthmus/pkg/lab"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 // pollInterval is how often counters are looked at while something is awaited.
@@ -51,6 +52,20 @@ func (b *Bed) change(ctx context.Context, edit func(*lab.Topology)) error {
 	b.changed = true
 	return await(ctx, fmt.Sprintf("revision %d in force", b.revision), func() bool {
 		return b.daemon.Stats().Revision == b.revision
+	})
+}
+
+// changeGateway is change for the listener and the target group of the gateway load balancer.
+func (b *Bed) changeGateway(ctx context.Context, edit func(*lab.Listener, *lab.TargetGroup)) error {
+	return b.change(ctx, func(t *lab.Topology) {
+		for i := range t.LoadBalancers {
+			listeners := t.LoadBalancers[i].Listeners
+			for j := range t.TargetGroups {
+				if g := &t.TargetGroups[j]; t.LoadBalancers[i].Type == vpc.Gateway.String() && g.Name == listeners[0].TargetGroup {
+					edit(&listeners[0], g)
+				}
+			}
+		}
 	})
 }
 
@@ -144,12 +159,24 @@ func (b *Bed) address(instance string) netip.Addr {
 	return netip.Addr{}
 }
 
-// endpoint is the address of an endpoint of demo.yaml in a zone (0 or 1), with a port.
+// address6 is the IPv6 address of an instance of a subnet that has such.
+func (b *Bed) address6(instance string) netip.Addr {
+	for _, v := range b.topology.VPCs {
+		for _, in := range v.Instances {
+			if in.Name == instance {
+				return v.Subnet(in.Subnet).IPv6(in.Address)
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// endpoint is the address of an interface endpoint of demo.yaml in a zone (0 or 1), with a port.
 func (b *Bed) endpoint(endpoint, zone int, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(b.topology.Endpoints[endpoint].ENIs[zone].Address, port)
 }
 
-// node is the address of the load balancer's node in a zone (0 or 1).
+// node is the address of the network load balancer's node in a zone (0 or 1).
 func (b *Bed) node(zone int) netip.Addr { return b.topology.LoadBalancers[0].Nodes[zone].Address }
 
 // Instances of demo.yaml.
@@ -157,6 +184,9 @@ var (
 	clients = []string{"client-1", "client-2", "client-3", "client-4"}
 	targets = []string{"target-1", "target-2", "target-3"}
 )
+
+// interfaceEndpoints is how many of demo.yaml's endpoints are of that type; they come first.
+const interfaceEndpoints = 2
 
 // Ports of demo.yaml, with the name of their target group.
 const (

@@ -29,7 +29,12 @@ type call struct {
 
 // dial connects an instance to an address. What is under way on the connection ends with ctx.
 func (b *Bed) dial(ctx context.Context, instance string, to netip.AddrPort) (*call, error) {
-	dialer := netns.Dialer{NS: b.spaces[instance]}
+	return b.dialBy(ctx, netns.Dialer{}, instance, to)
+}
+
+// dialBy is dial with settings of the socket.
+func (b *Bed) dialBy(ctx context.Context, dialer netns.Dialer, instance string, to netip.AddrPort) (*call, error) {
+	dialer.NS = b.spaces[instance]
 	conn, err := dialer.DialContext(ctx, "tcp4", to.String())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", instance, err)
@@ -102,7 +107,12 @@ type line struct {
 
 // line connects to such a server.
 func (b *Bed) line(ctx context.Context, instance string, to netip.AddrPort) (*line, error) {
-	c, err := b.dial(ctx, instance, to)
+	return b.lineBy(ctx, netns.Dialer{}, instance, to)
+}
+
+// lineBy is line with settings of the socket.
+func (b *Bed) lineBy(ctx context.Context, dialer netns.Dialer, instance string, to netip.AddrPort) (*line, error) {
+	c, err := b.dialBy(ctx, dialer, instance, to)
 	if err != nil {
 		return nil, err
 	}
