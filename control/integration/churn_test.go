@@ -6,6 +6,8 @@ package integration
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,7 +18,7 @@ import (
 // follow each other, with the rest that their NAT ports need, that a leak of ports would use them up.
 func TestConnectionsChurn(t *testing.T) {
 	b := newBed(t, options{services: []service{plainService}})
-	b.echoOnce(plainPort)
+	b.each(plainPort, echoesOnce)
 	before, stats := b.counters(), b.daemon.Stats()
 	each, rounds := load(300, 5000, 25_000), load(1, 1, 3)
 	for range rounds {
@@ -39,25 +41,14 @@ func TestConnectionsChurn(t *testing.T) {
 	}
 }
 
-// echoOnce starts a server that sends back the first bytes of a connection and closes it.
-func (b *bed) echoOnce(port uint16) {
-	listener := b.listen(port)
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				c.SetDeadline(time.Now().Add(patience))
-				buf := make([]byte, 100)
-				if n, err := c.Read(buf); err == nil {
-					c.Write(buf[:n])
-				}
-			}()
-		}
-	}()
+// echoesOnce sends back the first bytes of a connection and closes it.
+func echoesOnce(c *net.TCPConn, _ *rand.Rand) {
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(patience))
+	buf := make([]byte, 100)
+	if n, err := c.Read(buf); err == nil {
+		c.Write(buf[:n])
+	}
 }
 
 // churn makes n connections to the plain service, some at once.
