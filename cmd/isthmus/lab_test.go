@@ -274,7 +274,7 @@ func awaitEnd(t *testing.T, pid int) {
 	}
 }
 
-func TestLabUpLeavesNothingWhenTheDaemonFails(t *testing.T) {
+func TestLabUpLeavesNothingWhenAProgramIsMissing(t *testing.T) {
 	p := build(t)
 	name, file := p.topology("-broken")
 	content, err := os.ReadFile(file)

@@ -23,7 +23,7 @@ import (
 func TestBulk(t *testing.T) {
 	for _, m := range modes {
 		t.Run(m.name, func(t *testing.T) {
-			size := load[int64](64<<20, 256<<20, 1<<30)
+			size := load[int64](64<<20, 128<<20, 1<<30)
 			if m.name == "on" {
 				size = load[int64](64<<20, 1<<30, 1<<30)
 			}

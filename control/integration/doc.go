@@ -12,7 +12,10 @@
 // The files beside the tests:
 //
 //	bed_test.go       a consumer, a provider and a daemon, on TUN devices
-//	program_test.go   programs inside a namespace
-//	servers_test.go   nginx, HAProxy and go-proxyproto behind the endpoint, and what they answer
+//	impair_test.go    wires that lose, double and reorder
+//	capture_test.go   packets captured at a device, and injected past a kernel's TCP
 //	watch_test.go     counters and connections of the kernels
+//	program_test.go   programs inside a namespace
+//	servers_test.go   nginx, HAProxy and go-proxyproto behind the endpoint
+//	visit_test.go     clients that check what these servers answer
 package integration

@@ -16,7 +16,10 @@ func TestKernelSettings(t *testing.T) {
 		{{Name: "net/ipv4/tcp_dsack", Value: "0"}},
 		{{Name: "net/ipv4/tcp_timestamps", Value: "0"}},
 		{{Name: "net/ipv4/tcp_window_scaling", Value: "0"}},
-		{{Name: "net/ipv4/tcp_timestamps", Value: "0"}, {Name: "net/ipv4/tcp_sack", Value: "0"}, {Name: "net/ipv4/tcp_window_scaling", Value: "0"}},
+		{
+			{Name: "net/ipv4/tcp_timestamps", Value: "0"}, {Name: "net/ipv4/tcp_sack", Value: "0"},
+			{Name: "net/ipv4/tcp_window_scaling", Value: "0"},
+		},
 		{{Name: "net/ipv4/tcp_ecn", Value: "1"}},
 		{{Name: "net/ipv4/tcp_mtu_probing", Value: "2"}},
 		{{Name: "net/ipv4/tcp_recovery", Value: "0"}, {Name: "net/ipv4/tcp_early_retrans", Value: "0"}},

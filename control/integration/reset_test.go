@@ -23,6 +23,7 @@ import (
 func TestIdleExpiry(t *testing.T) {
 	for _, side := range []string{"consumer", "provider"} {
 		t.Run(side, func(t *testing.T) {
+			t.Parallel() // most of the time is waiting
 			b := newBed(t, options{services: []service{plainService}, idle: 200 * time.Millisecond})
 			client, server := b.connected(plainPort)
 			eventually(t, patience, func() error {

@@ -83,6 +83,7 @@ func newTAPLab(t *testing.T, off port.Switches) *tapLab {
 		}
 		return v
 	}
+	const checks = lab.Duration(200 * time.Millisecond)
 	eni := []lab.ENI{{Subnet: "near", Address: eniAddr}}
 	topology := &lab.Topology{
 		Name:          "tap",
@@ -90,7 +91,7 @@ func newTAPLab(t *testing.T, off port.Switches) *tapLab {
 		LoadBalancers: []lab.LoadBalancer{{Name: "nlb", VPC: "provider", Nodes: eni}},
 		Services:      []lab.Service{{Name: "service", LoadBalancers: []string{"nlb"}}},
 		Endpoints:     []lab.Endpoint{{Name: "endpoint", ID: endpointID, Service: "service", VPC: "consumer", ENIs: eni}},
-		Testing:       &lab.Testing{HealthCheckInterval: lab.Duration(200 * time.Millisecond), HealthCheckTimeout: lab.Duration(200 * time.Millisecond)},
+		Testing:       &lab.Testing{HealthCheckInterval: checks, HealthCheckTimeout: checks},
 	}
 	for name, port := range l.ports {
 		topology.TargetGroups = append(topology.TargetGroups, lab.TargetGroup{

@@ -27,7 +27,8 @@ func TestCurl(t *testing.T) {
 	dir := t.TempDir()
 	got, headers := filepath.Join(dir, "body"), filepath.Join(dir, "headers")
 	url := "http://" + endpoint(nginxPort)
-	run(t, b.consumer, curl, "-sS", "--fail", "--interface", hosts[1].String(), "-D", headers, "-o", got, fmt.Sprintf("%s/bytes?n=%d", url, size))
+	run(t, b.consumer, curl, "-sS", "--fail", "--interface", hosts[1].String(), "-D", headers, "-o", got,
+		fmt.Sprintf("%s/bytes?n=%d", url, size))
 	want := sha256.New()
 	io.Copy(want, lab.Pattern(size))
 	body, err := os.ReadFile(got)
