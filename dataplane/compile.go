@@ -38,6 +38,8 @@ type compiler struct {
 	enis   []newENI
 
 	gatewayGroups map[string]bool              // groups of gateway load balancers, whose failed targets are judged by flow
+	zonal         map[string]bool              // those of them that fail open zone by zone
+	failing       map[[2]string]bool           // what failsOpen said
 	listeners     map[[2]string][]viewListener // by (load balancer, zone), shared by its endpoints
 }
 
@@ -69,7 +71,7 @@ func compile(in compilerInput) (*compiler, error) {
 	st := in.state
 	c := &compiler{in: in, v: &view{revision: st.Revision, key: st.HashKey, pools: map[poolID]*pool{}},
 		ended: map[TargetID]bool{}, open: map[string]flow.Ref{}, defs: map[string]*vpc.Port{}, groups: map[string]*vpc.TargetGroup{}, lbs: map[string]*vpc.LoadBalancer{}, nodes: map[[2]string]string{},
-		listeners: map[[2]string][]viewListener{}, gatewayGroups: map[string]bool{}}
+		listeners: map[[2]string][]viewListener{}, gatewayGroups: map[string]bool{}, zonal: map[string]bool{}, failing: map[[2]string]bool{}}
 	for i := range st.Ports {
 		c.defs[st.Ports[i].ID] = &st.Ports[i]
 	}
@@ -81,6 +83,7 @@ func compile(in compilerInput) (*compiler, error) {
 		c.lbs[lb.ID] = lb
 		for _, l := range lb.Listeners {
 			c.gatewayGroups[l.TargetGroup] = lb.Type == vpc.Gateway
+			c.zonal[l.TargetGroup] = lb.Type == vpc.Gateway && !lb.CrossZone
 		}
 	}
 	for _, step := range []func() error{c.compilePorts, c.compileTargets, c.listENIs, c.placeScopes, c.placeENIs} {
@@ -168,7 +171,8 @@ func (c *compiler) listEndpoint(ep *vpc.Endpoint, service *vpc.EndpointService, 
 	if ep.Type == vpc.GatewayLoadBalancer {
 		n.eni.role = RoleGatewayEndpoint
 		n.scope = strings.Join([]string{ep.Service, at.Zone, ep.VPC}, "|")
-		chosen = n.scope // endpoints that share flows share the load balancer
+		n.id = strings.Join([]string{"gateway-endpoint", ep.ID, n.scope, at.Address.String()}, "|") // its flows are of one scope
+		chosen = n.scope                                                                            // endpoints that share flows share the load balancer
 	}
 	lb := c.pickLoadBalancer(service, chosen, at.Zone)
 	if lb == nil {

@@ -126,7 +126,7 @@ func (c *compiler) placeGhost(id string) {
 	if !e.gone {
 		e.gone, e.goneAt = true, c.in.now
 	}
-	e.listeners, e.egress = nil, nil
+	e.listeners, e.egress, e.gateway = nil, nil, nil
 	var still []uint16
 	for _, p := range e.ports {
 		if int(p) < len(c.v.ports) && c.v.ports[p].gen != 0 && c.v.ports[p].gen == c.in.prev.ports[p].gen &&

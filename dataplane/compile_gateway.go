@@ -31,8 +31,8 @@ func (c *compiler) compileGateway(ep *vpc.Endpoint, lb *vpc.LoadBalancer, zone s
 	return g
 }
 
-// placeScopes gives the scopes of GWLB flows their slots. A flow's key names its scope by slot alone, so a scope that is
-// gone keeps its slot until its flows have idled out; see flow.StickyKey.
+// placeScopes gives the scopes of GWLB flows their slots. A flow's key names its scope by slot alone, which may be another's
+// when the scope is gone; but then so are all endpoints of its flows, see deserted.
 func (c *compiler) placeScopes() (err error) {
 	var ids []string
 	for _, n := range c.enis {

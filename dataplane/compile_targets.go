@@ -42,10 +42,9 @@ func (c *compiler) compileTargets() (err error) {
 	c.v.targets = make([]viewTarget, len(c.tgtIDs.gens))
 	for i := range c.in.state.TargetGroups {
 		g := &c.in.state.TargetGroups[i]
-		failOpen := c.failsOpen(g)
 		for j := range g.Targets {
 			t := &g.Targets[j]
-			c.placeTarget(g, idOf(g.ID, t), t.Zone, t.Draining, failOpen)
+			c.placeTarget(g, idOf(g.ID, t), t.Zone, t.Draining, c.failsOpen(g, t.Zone))
 		}
 	}
 	for _, t := range leaving {
@@ -88,14 +87,20 @@ func (c *compiler) placeTarget(g *vpc.TargetGroup, id TargetID, zone string, dra
 	c.v.targets[ref.Slot] = t
 }
 
-// failsOpen says whether every target of the group that takes connections is unhealthy. Then all of them do.
-func (c *compiler) failsOpen(g *vpc.TargetGroup) bool {
-	for i := range g.Targets {
-		if t := &g.Targets[i]; !t.Draining && c.in.health[idOf(g.ID, t)] != Unhealthy {
-			return false
-		}
+// failsOpen says whether every target of the group that may take connections in a zone is unhealthy. Then all of them do.
+// A gateway load balancer without cross-zone balancing judges each zone by itself; else all zones are one.
+func (c *compiler) failsOpen(g *vpc.TargetGroup, zone string) bool {
+	if !c.zonal[g.ID] {
+		zone = ""
 	}
-	return true
+	key := [2]string{g.ID, zone}
+	if fails, known := c.failing[key]; known {
+		return fails
+	}
+	c.failing[key] = !slices.ContainsFunc(g.Targets, func(t vpc.Target) bool {
+		return !t.Draining && (zone == "" || t.Zone == zone) && c.in.health[idOf(g.ID, &t)] != Unhealthy
+	})
+	return c.failing[key]
 }
 
 // compileListeners makes the listeners of a load balancer as its node in one zone serves them.
@@ -122,7 +127,7 @@ func (c *compiler) compilePool(lb *vpc.LoadBalancer, zone string, g *vpc.TargetG
 	}
 	p := &pool{}
 	var names []string
-	failOpen := c.failsOpen(g)
+	failOpen := c.failsOpen(g, zone)
 	for i := range g.Targets {
 		t := &g.Targets[i]
 		tid := idOf(g.ID, t)

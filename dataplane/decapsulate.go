@@ -42,14 +42,14 @@ func (w *worker) decapsulate(in *inner) bool {
 // recognise
 //
 // Expects: a datagram with its flow.
-// Does: checks that it comes from the flow's appliance, or the one before it, that it names an endpoint of the flow, and
-// that the inner packet is one of the flow in either direction, or an ICMP error that quotes one. Either direction's
-// header is good for both: appliances keep the newest one a flow has.
+// Does: checks that it comes from the flow's appliance, or the one before it, to the flow's node, that it names an endpoint
+// of the flow, and that the inner packet is one of the flow in either direction, or an ICMP error that quotes one, to whom
+// sent it. Either direction's header is good for both: appliances keep the newest one a flow has.
 // Drops: WrongTarget, WrongEndpoint, WrongInner, Malformed.
 // See: semantics of the return check in doc.go.
 func (w *worker) recognise(in *inner) bool {
 	p, e := in.outer, w.inspections.At(in.handle)
-	if src := mapped(p.ip().Src()); !w.isTarget(e.Target, &src) && !w.isTarget(e.Previous, &src) {
+	if !w.fromTarget(in, e) {
 		return w.drop(p, WrongTarget)
 	}
 	if !w.isEnd(e.Ends[0], in.geneve.Endpoint) && !w.isEnd(e.Ends[1], in.geneve.Endpoint) {
@@ -68,16 +68,27 @@ func (w *worker) recognise(in *inner) bool {
 		return w.drop(p, WrongInner)
 	}
 	// The error goes to the quoted packet's sender, who is on the side that packet came from.
-	if in.way, ok = wayOf(e, &quoted); !ok {
+	if in.way, ok = wayOf(e, &quoted); !ok || in.tuple.Dst != quoted.Src {
 		return w.drop(p, WrongInner)
 	}
 	return true
 }
 
-// isTarget says whether a target that a flow names has this address.
-func (w *worker) isTarget(r flow.Ref, addr *[16]byte) bool {
-	t := w.view.target(r)
-	return t != nil && t.addr == *addr
+// fromTarget says whether the datagram comes from one of the two targets that its flow names, and notes which. An address
+// is a target's in the VPC of the flow's node alone.
+func (w *worker) fromTarget(in *inner, e *flow.StickyEntry) bool {
+	p := in.outer
+	if e.Node != w.view.enis[p.key.ENI].node {
+		return false
+	}
+	src := mapped(p.ip().Src())
+	for _, r := range [...]flow.Ref{e.Target, e.Previous} {
+		if t := w.view.target(r); t != nil && t.addr == src {
+			in.from = r.Slot
+			return true
+		}
+	}
+	return false
 }
 
 // isEnd says whether an endpoint that a flow names has this number.
@@ -85,17 +96,20 @@ func (w *worker) isEnd(r flow.Ref, number uint64) bool {
 	return w.view.hasENI(r) && w.view.enis[r.Slot].gateway.number == number
 }
 
-// wayOf is the direction of the flow that a tuple has; false means that it is not the flow's. A later fragment shows
-// addresses alone.
+// wayOf is the direction of the flow that a tuple has; false means that it is not the flow's. A later fragment shows no
+// ports, and in IPv6 not for certain the protocol; those are taken for the flow's.
 func wayOf(e *flow.StickyEntry, t *wire.Tuple) (int, bool) {
-	sport, dport := t.SrcPort, t.DstPort
-	if t.Frag.IsLater() && e.Key.Kind == flow.FiveTuple {
-		if t.Src == e.Key.A && t.Dst == e.Key.B {
-			return 0, true
+	proto, sport, dport := t.Proto, t.SrcPort, t.DstPort
+	if t.Frag.IsLater() {
+		sport, dport = e.Key.APort, e.Key.BPort
+		if t.Src == e.Key.B {
+			sport, dport = dport, sport
 		}
-		return 1, t.Src == e.Key.B && t.Dst == e.Key.A
+		if t.Version == 6 {
+			proto = e.Key.Proto
+		}
 	}
-	key, reverse := flow.NewStickyKey(e.Key.Kind, e.Key.Scope, t.Proto, t.Src, t.Dst, sport, dport)
+	key, reverse := flow.NewStickyKey(e.Key.Kind, e.Key.Scope, proto, t.Src, t.Dst, sport, dport)
 	if key != e.Key {
 		return 0, false
 	}

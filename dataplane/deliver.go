@@ -6,6 +6,7 @@ package dataplane
 import (
 	"bytes"
 
+	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/dataplane/port"
 	"github.com/isthmus-net/isthmus/pkg/wire"
 )
@@ -15,11 +16,11 @@ import (
 // Expects: an inner packet of a flow, and the direction whose endpoint it leaves by.
 // Does: sends it through that endpoint, together with its neighbours of the same stream where they make a super-packet.
 // It is sent as the appliance left it.
-// Drops: TooBig, NoRoute, OutOfBuffers.
+// Drops: TooBig, NoRoute.
 // See: runs.go; the kernel's GRO rules (net/ipv4/tcp_offload.c, udp_offload.c).
 func (w *worker) deliver(in *inner) bool {
 	p, e := in.outer, w.inspections.At(in.handle)
-	if !w.view.hasENI(e.Ends[in.way]) { // nothing has come from there yet: an answer of the appliance's own
+	if e.Ends[in.way] == (flow.Ref{}) { // nothing has come from there yet: an answer of the appliance's own
 		in.way = 1 - in.way
 	}
 	end, side := e.Ends[in.way], e.Sides[in.way]
@@ -32,11 +33,11 @@ func (w *worker) deliver(in *inner) bool {
 		return w.drop(p, TooBig)
 	}
 	e.Seen = w.now
-	in.slot = side.Slot
+	in.slot, in.via = side.Slot, unmapped(eni.addr)
 	c := w.count(eni.counters[w.id])
 	c.live[eniPacketsOut]++
 	c.live[eniBytesOut] += uint64(size)
-	c = w.count(w.view.targets[e.Target.Slot].counters[w.id])
+	c = w.count(w.view.targets[in.from].counters[w.id])
 	c.live[targetPacketsIn]++
 	c.live[targetBytesIn] += uint64(size)
 	return w.merge(in)
@@ -46,7 +47,7 @@ func (w *worker) deliver(in *inner) bool {
 func (w *worker) merge(in *inner) bool {
 	t := &in.tuple
 	m := member{b: in.packet(), l4: int(t.L4)}
-	key := runKey{port: in.slot, tos: innerTOS(m.b), stream: in.handle, sub: uint32(t.SrcPort)<<16 | uint32(t.DstPort)}
+	key := runKey{port: in.slot, stream: in.handle, sub: uint32(t.SrcPort)<<16 | uint32(t.DstPort)}
 	switch t.Proto {
 	case wire.ProtoTCP:
 		key.kind = innerTCP
@@ -79,11 +80,9 @@ func (w *worker) begin1(in *inner, r *run) bool {
 	if in.alone {
 		buf.Pull(int(in.outer.l4) + wire.UDPLen + wire.GeneveAWSLen)
 		buf.SetLen(len(in.packet()))
-		buf.Offload, buf.Via = port.Offload{}, [4]byte{}
+		buf.Offload = port.Offload{}
 	} else {
-		if buf = w.spare(); buf == nil {
-			return w.drop(in.outer, OutOfBuffers)
-		}
+		buf = w.spare()
 		b := in.packet()
 		head := len(b)
 		if r != nil {
@@ -94,6 +93,7 @@ func (w *worker) begin1(in *inner, r *run) bool {
 			buf.AddTail(b[head:])
 		}
 	}
+	buf.Via = in.via
 	if r == nil {
 		w.enqueue(in.slot, buf)
 		return true
@@ -113,7 +113,7 @@ type member struct {
 }
 
 // mergeable says whether the packet is one of those that can be merged: no IP options or extension headers, for TCP no
-// flags but ACK, PSH and FIN, some payload, and a right checksum, so that no error is laundered.
+// flags but ACK, PSH and FIN, some payload, and right checksums, so that no error is laundered.
 func (m *member) mergeable(kind runKind) bool {
 	plain := wire.IPv4MinLen
 	if m.b[0]>>4 == 6 {
@@ -152,7 +152,7 @@ func (m *member) intact(kind runKind) bool {
 		return wire.Checksum(seg, wire.PseudoSum6(ip.Src(), ip.Dst(), proto, uint32(len(seg)))) == 0
 	}
 	ip := wire.IPv4(m.b)
-	return wire.Checksum(seg, wire.PseudoSum4(ip.Src(), ip.Dst(), proto, uint16(len(seg)))) == 0
+	return wire.Checksum(ip[:wire.IPv4MinLen], 0) == 0 && wire.Checksum(seg, wire.PseudoSum4(ip.Src(), ip.Dst(), proto, uint16(len(seg)))) == 0
 }
 
 // continues says whether the packet could have been cut from one with the run's headers, behind its members.
@@ -165,8 +165,9 @@ func (r *run) continues(m *member) bool {
 		return bytes.Equal(h[m.l4:m.l4+4], m.b[m.l4:m.l4+4]) // ports
 	}
 	a, b := wire.TCP(h[m.l4:r.hdr]), wire.TCP(m.b[m.l4:m.hdr])
-	return m.seq == r.seq && bytes.Equal(a[:4], b[:4]) && a.Ack() == b.Ack() && a.Window() == b.Window() &&
-		bytes.Equal(a.Options(), b.Options())
+	const offset = 12 // of the byte with the header's length and, since RFC 9768, a flag
+	return m.seq == r.seq && bytes.Equal(a[:4], b[:4]) && a.Ack() == b.Ack() && a[offset] == b[offset] &&
+		a.Window() == b.Window() && a.Urgent() == b.Urgent() && bytes.Equal(a.Options(), b.Options())
 }
 
 // sameNetwork compares the IP headers but for what segments differ in: length, checksum, and the identification, which

@@ -29,7 +29,7 @@ func (w *worker) encapsulate(p *packet) bool {
 	if !w.view.hasPort(out) || !w.view.hasENI(e.Node) {
 		return w.drop(p, NoRoute)
 	}
-	key := runKey{kind: outerRun, port: out.Slot, tos: innerTOS(p.buf.Bytes()) & dscpMask,
+	key := runKey{kind: outerRun, port: out.Slot,
 		stream: uint32(e.Target.Slot)<<16 | uint32(e.SourcePort), sub: uint32(e.Node.Slot)}
 	if p.buf.GSOType == port.GSONone {
 		port.Complete(p.buf)
@@ -61,22 +61,22 @@ func (w *worker) putGeneve(dst []byte, p *packet, proto uint16) {
 
 // wrapWhole makes a datagram of a plain packet, in the packet's own buffer.
 func (w *worker) wrapWhole(p *packet, key *runKey) {
-	proto := etherType(p.buf.Bytes())
+	proto, tos := etherType(p.buf.Bytes()), innerTOS(p.buf.Bytes())&dscpMask
 	b := p.buf.Push(wire.GeneveAWSLen)
 	w.putGeneve(b, p, proto)
-	w.countWrapped(p, 1, len(b))
-	if r := w.openRun(key); r != nil && r.takes(len(b), outerMost) {
+	w.countWrapped(p, len(b))
+	if r := w.openRun(key); r != nil && r.tos == tos && r.takes(len(b), outerMost) {
 		r.add(len(b), b)
 		return
 	}
-	w.beginOuter(p, key, p.buf, len(b), len(b))
+	w.beginOuter(p, key, p.buf, len(b), tos)
 }
 
 // wrapSegments makes a datagram of each segment of a super-packet. The headers of all but the first member of a run lie
 // in the arena, those of the first in a buffer of their own.
 func (w *worker) wrapSegments(p *packet, key *runKey) {
 	b := p.buf.Bytes()
-	proto := etherType(b)
+	proto, tos := etherType(b), innerTOS(b)&dscpMask
 	hdr := int(p.buf.HdrLen)
 	var cut port.Segmenter
 	cut.Start(p.buf)
@@ -85,9 +85,10 @@ func (w *worker) wrapSegments(p *packet, key *runKey) {
 		if !ok {
 			return
 		}
+		w.makeRoom() // the segments so far are sent, and those to come are where they were
 		size := wire.GeneveAWSLen + hdr + len(payload)
-		w.countWrapped(p, 1, size)
-		if r := w.openRun(key); r != nil && r.takes(size, outerMost) {
+		w.countWrapped(p, size)
+		if r := w.openRun(key); r != nil && r.tos == tos && r.takes(size, outerMost) {
 			h := w.arena.take(wire.GeneveAWSLen + hdr)
 			w.putGeneve(h, p, proto)
 			cut.PutHeaders(h[wire.GeneveAWSLen:], payload)
@@ -95,43 +96,39 @@ func (w *worker) wrapSegments(p *packet, key *runKey) {
 			continue
 		}
 		head := w.spare()
-		if head == nil {
-			w.drop(p, OutOfBuffers)
-			return
-		}
 		head.Reset()
 		h := head.SetLen(wire.GeneveAWSLen + hdr)
 		w.putGeneve(h, p, proto)
 		cut.PutHeaders(h[wire.GeneveAWSLen:], payload)
 		head.AddTail(payload)
-		w.beginOuter(p, key, head, size, wire.GeneveAWSLen+hdr)
+		w.beginOuter(p, key, head, size, tos)
 	}
 }
 
-// beginOuter begins a run with a datagram of size bytes, of which the head's window, inHead bytes long, is the start.
-func (w *worker) beginOuter(p *packet, key *runKey, head *port.Buffer, size, inHead int) {
+// beginOuter begins a run with a datagram of size bytes, of which the head's window is the start. What its headers say of
+// lengths is written by finish.
+func (w *worker) beginOuter(p *packet, key *runKey, head *port.Buffer, size int, tos uint8) {
 	e := p.inspected
 	src := unmapped(w.view.enis[e.Node.Slot].addr)
 	dst := unmapped(w.view.targets[e.Target.Slot].addr)
 	b := head.Push(outerLen)
 	ip := wire.IPv4(b)
 	ip.Init(outerLen+size, wire.ProtoUDP, outerTTL, src, dst)
-	ip.SetTOS(key.tos)
-	ip.SetChecksum(ip.CalcChecksum())
+	ip.SetTOS(tos)
 	udp := wire.UDP(b[wire.IPv4MinLen:])
 	udp.SetSrcPort(e.SourcePort)
 	udp.SetDstPort(wire.GenevePort)
 	head.Offload, head.Via = port.Offload{}, [4]byte{}
-	w.beginRun(run{head: head, key: *key, size: size, bytes: size, count: 1, hdr: outerLen})
+	w.beginRun(run{head: head, key: *key, tos: tos, size: size, bytes: size, count: 1, hdr: outerLen})
 }
 
-// countWrapped counts datagrams on their way to the appliance, at the node and at the target.
-func (w *worker) countWrapped(p *packet, n, size int) {
-	bytes := uint64(size + n*outerLen)
+// countWrapped counts a datagram on its way to the appliance, at the node and at the target.
+func (w *worker) countWrapped(p *packet, size int) {
+	bytes := uint64(size + outerLen)
 	c := w.count(w.view.enis[p.inspected.Node.Slot].counters[w.id])
-	c.live[eniPacketsOut] += uint64(n)
+	c.live[eniPacketsOut]++
 	c.live[eniBytesOut] += bytes
 	c = w.count(w.view.targets[p.inspected.Target.Slot].counters[w.id])
-	c.live[targetPacketsOut] += uint64(n)
+	c.live[targetPacketsOut]++
 	c.live[targetBytesOut] += bytes
 }

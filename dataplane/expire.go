@@ -55,6 +55,7 @@ func (w *worker) expire() {
 	w.flows.Sweep(n, w.visit)
 	w.inspections.Sweep(n, w.visitInspection)
 	w.leases.Sweep(n, w.now)
+	w.fragments.Expire(w.now)
 }
 
 // sweepPause is how long a worker without traffic may sleep so that its turns keep up with sweepPeriod: a second at most,
@@ -74,7 +75,6 @@ func (w *worker) reap(h uint32, e *flow.Entry) {
 // reapInspection is reap for a flow of a GWLB endpoint.
 func (w *worker) reapInspection(h flow.Handle, e *flow.StickyEntry) {
 	if w.lapsedInspection(e) || w.deserted(e) {
-		w.total.live[totalExpired]++
 		w.endInspection(h)
 	}
 }

@@ -11,15 +11,26 @@ import (
 // fragmentLimit is how many fragmented packets a worker remembers at once.
 const fragmentLimit = 4096
 
-// joinFirst lets later fragments follow their first one: it remembers the ports of a first fragment, and gives them to the
-// key of a later one. False means that the first has not come. Where ports do not count nothing needs to be remembered.
-func (w *worker) joinFirst(p *packet, g *viewGateway) bool {
-	var t wire.Tuple
-	t.Parse(p.buf.Bytes())
-	// A later IPv6 fragment may name another protocol than its first.
-	if p.joined || g.kind == flow.TwoTuple || g.kind == flow.ThreeTuple && t.Version == 4 {
+// followsFirst says whether a later fragment of this kind of packet tells less of its flow than the first one: it lacks the
+// ports, and in IPv6 it may name another protocol.
+func (g *viewGateway) followsFirst(b []byte, proto uint8) bool {
+	switch {
+	case g.kind == flow.TwoTuple:
+		return false
+	case b[0]>>4 == 6:
 		return true
 	}
+	return g.kind == flow.FiveTuple && (proto == wire.ProtoTCP || proto == wire.ProtoUDP)
+}
+
+// joinFirst lets later fragments follow their first one: it remembers the ports of a first fragment, and gives them to the
+// key of a later one. False means that the first has not come.
+func (w *worker) joinFirst(p *packet, g *viewGateway) bool {
+	if p.joined || !g.followsFirst(p.buf.Bytes(), p.proto) {
+		return true
+	}
+	var t wire.Tuple
+	t.Parse(p.buf.Bytes())
 	key := flow.FragmentKey{Src: t.Src, Dst: t.Dst, ID: t.Frag.ID, Scope: g.scope}
 	if t.Version == 4 {
 		key.Proto = t.Proto

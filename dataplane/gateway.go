@@ -4,6 +4,9 @@
 package dataplane
 
 import (
+	"slices"
+
+	"github.com/isthmus-net/isthmus/dataplane/balance"
 	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
@@ -31,6 +34,20 @@ const otherIdleTenths = 1200
 func kindOf(s vpc.Stickiness) flow.Kind {
 	return [...]flow.Kind{vpc.FiveTuple: flow.FiveTuple, vpc.ThreeTuple: flow.ThreeTuple, vpc.TwoTuple: flow.TwoTuple}[s]
 }
+
+// pick is the slot of the target that a new flow goes to, or -1 where there is none. Like that of a connection it is chosen
+// by the state's key and what is in the packet alone, so that it is the same after a restart. The flow table's hash would
+// not do: it names a slot, and appliances would see what becomes of it.
+func (g *viewGateway) pick(key [16]byte, k *flow.StickyKey) int {
+	i := g.pool.table.Pick(balance.Hash(key, k.Proto, k.A, k.B, k.APort, k.BPort, 0))
+	if i < 0 {
+		return -1
+	}
+	return int(g.pool.targets[i])
+}
+
+// takesNew says whether new flows may go to the target in a slot.
+func (g *viewGateway) takesNew(slot uint16) bool { return slices.Contains(g.pool.targets, slot) }
 
 // failed says what is to become of a flow whose target has failed: whether it moves to another target, or else whether its
 // next TCP segment is answered with RST. Where neither holds it stays with the target it has, dead or alive.

@@ -28,7 +28,7 @@ import (
 var update = flag.Bool("update", false, "rewrite testdata/ from what the dataplane does now")
 
 // scenarios are all scenarios, in the order in which a newcomer might read them.
-var scenarios = slices.Concat(connectionScenarios, refusalScenarios, proxyScenarios, earlyScenarios, viewScenarios, limitScenarios)
+var scenarios = slices.Concat(connectionScenarios, refusalScenarios, proxyScenarios, earlyScenarios, viewScenarios, limitScenarios, gatewayScenarios)
 
 // provoked are the drops in the scenarios that have been told.
 var provoked = map[string][NumReasons]uint64{}

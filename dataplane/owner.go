@@ -9,18 +9,23 @@ import (
 	"github.com/isthmus-net/isthmus/pkg/wire"
 )
 
-// owner is the worker that owns the packet's flow, computed from the packet alone: from the symmetric hash of the
-// tuple toward a service, from the NAT port on replies, from the sticky key toward an appliance. What belongs to no flow is its receiver's.
+// owner is the worker that owns the packet's flow, computed from the packet alone: from the symmetric hash of the tuple
+// toward a service, from the NAT port on replies, from the sticky key toward an appliance, and from the flow cookie on the
+// way back. What belongs to no flow is its receiver's.
 func (w *worker) owner(p *packet) int {
 	workers := len(w.engine.workers)
 	switch {
 	case workers == 1 || p.role == RoleNone:
 		return w.id
-	case p.role == RoleGatewayEndpoint && p.fragment && w.view.enis[p.key.ENI].gateway.kind == flow.FiveTuple:
+	case p.role == RoleGatewayEndpoint && p.fragment && w.view.enis[p.key.ENI].gateway.followsFirst(p.buf.Bytes(), p.proto):
 		return w.fragmentOwner(p)
 	case p.role == RoleGatewayEndpoint:
 		return w.inspector(p.sticky, p.hash)
-	case p.fragment || p.body == 0 && p.quote == 0: // GENEVE among them: each datagram has an owner of its own, see decapsulate
+	case p.fragment:
+		return w.id
+	case p.role == RoleGatewayNode && p.proto == wire.ProtoUDP:
+		return w.cookieOwner(p)
+	case p.body == 0 && p.quote == 0:
 		return w.id
 	case p.inward():
 		if owner := flow.Owner(p.key.LocalPort, workers); owner >= 0 {
@@ -30,6 +35,17 @@ func (w *worker) owner(p *packet) int {
 	}
 	ip := p.ip()
 	return port.QueueByFlow(port.FlowHash(ip.Src(), ip.Dst(), p.key.RemotePort, p.key.LocalPort), workers)
+}
+
+// cookieOwner is the worker that the cookie of a GENEVE packet names. A super-packet goes to that of its first datagram,
+// which the others share but for rare ones; those are relayed one by one, see decapsulate.
+func (w *worker) cookieOwner(p *packet) int {
+	b := p.buf.Bytes()
+	g, why := wire.ParseGeneveAWS(b[min(int(p.l4)+wire.UDPLen, len(b)):])
+	if owner := w.inspections.CookieWorker(g.Cookie); why == wire.GeneveOK && owner < len(w.engine.workers) {
+		return owner
+	}
+	return w.id
 }
 
 // inspector is the worker that owns the GWLB flow of a sticky key. For IPv4 it is the worker whose queue the kernel

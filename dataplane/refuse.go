@@ -21,6 +21,7 @@ func (w *worker) refuse(p *packet, why Reason) bool {
 		return false
 	}
 	buf.Reset()
+	buf.Via = p.buf.Via
 	tcp := p.tcp()
 	payload := max(0, len(tcp)-tcp.HeaderLen())
 	n := wire.ResetLen

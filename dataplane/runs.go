@@ -16,8 +16,9 @@ import (
 type run struct {
 	head  *port.Buffer
 	key   runKey
-	size  int // payload bytes of every member but the last
-	bytes int // payload bytes of all
+	tos   uint8 // outer: of all members
+	size  int   // payload bytes of every member but the last
+	bytes int   // payload bytes of all
 	count int
 	hdr   int // bytes of headers in front of the first payload
 	last  bool
@@ -29,7 +30,6 @@ type run struct {
 type runKey struct {
 	port   uint16
 	kind   runKind
-	tos    uint8
 	stream uint32 // outer: target and source port; inner: handle of the flow
 	sub    uint32 // outer: node; inner: ports
 }
@@ -47,6 +47,9 @@ const (
 	runsMost     = 512   // runs on the vectors of a batch
 	outerMost    = 65507 // payload bytes of a UDP super-packet
 	membersMost  = 64    // members of a run: what every kernel that knows UDP segmentation accepts
+
+	// headersMost is how long the headers of a member are at most: GENEVE, and the longest IPv4 and TCP headers.
+	headersMost = wire.GeneveAWSLen + 60 + 60
 )
 
 // openRun is the newest run of a stream that is still open, or nil.
@@ -63,23 +66,16 @@ func (w *worker) openRun(key *runKey) *run {
 }
 
 // beginRun puts head on its vector as the first member of a run.
-func (w *worker) beginRun(r run) *run {
+func (w *worker) beginRun(r run) {
 	w.enqueue(r.key.port, r.head)
 	w.runs = append(w.runs, r)
-	return &w.runs[len(w.runs)-1]
 }
 
-// What one packet takes at most of a batch's means: a super-packet of segments as short as Linux makes them.
-const (
-	runsPerPacket   = 16
-	sparesPerPacket = 16
-	arenaPerPacket  = 128 << 10
-)
-
-// makeRoom sees to it that the means of the batch suffice for one more packet, by sending what there is. It is called
-// between two packets only: transmit takes all borrowed memory back.
+// makeRoom sees to it that the means of the batch suffice for one more member, or one packet of the worker's own, so that
+// spare is not nil, by sending what there is. It is called between two members only: transmit takes all borrowed memory
+// back. So a super-packet may have as many segments as it likes.
 func (w *worker) makeRoom() {
-	if len(w.runs)+runsPerPacket > runsMost || w.spares+sparesPerPacket > spareSize || w.arena.used+arenaPerPacket > arenaSize {
+	if len(w.runs) == runsMost || w.spares == spareSize || w.arena.used+headersMost > arenaSize {
 		w.transmit()
 	}
 }
@@ -98,10 +94,7 @@ func (r *run) finish() {
 	}
 	b := r.head.Bytes()
 	total := r.hdr + r.bytes
-	l4 := r.hdr - wire.UDPLen
-	if r.key.kind == innerTCP {
-		l4 = r.hdr - wire.TCP(b[r.l4():]).HeaderLen()
-	}
+	l4 := r.l4()
 	pseudo := setLength(b, l4, total)
 	switch {
 	case r.key.kind == innerTCP:
@@ -121,7 +114,7 @@ func (r *run) finish() {
 	}
 }
 
-// l4 is the offset of the transport header of an inner run, which has no options or extension headers before it.
+// l4 is the offset of the transport header, which has no options or extension headers before it.
 func (r *run) l4() int {
 	if r.head.Bytes()[0]>>4 == 6 {
 		return wire.IPv6Len
@@ -182,7 +175,7 @@ type arena struct {
 	used int
 }
 
-// arenaSize holds the headers of the most segments that one packet can have, several times over.
+// arenaSize holds the headers of a batch of super-packets whose segments are of a usual length.
 const arenaSize = 512 << 10
 
 // take lends n bytes until reset; nil means that there is no room.

@@ -19,6 +19,7 @@ import (
 // See: AWS GWLB documentation on flow stickiness, idle timeout and target failover.
 func (w *worker) stick(p *packet) bool {
 	g := w.view.enis[p.key.ENI].gateway
+	w.makeRoom()
 	if p.fragment {
 		if !w.joinFirst(p, g) {
 			return w.drop(p, FragmentOrphan)
@@ -28,30 +29,27 @@ func (w *worker) stick(p *packet) bool {
 			return false
 		}
 	}
-	w.makeRoom()
 	h, found := w.inspections.Find(p.sticky, p.hash)
-	if found && w.deserted(w.inspections.At(h)) {
-		w.endInspection(h)
-		found = false
-	}
-	if found && w.lapsedInspection(w.inspections.At(h)) {
-		w.endInspection(h)
-		return w.begin(p, g, InspectionExpired)
-	}
 	if !found {
 		return w.begin(p, g, NotInspected)
 	}
 	e := w.inspections.At(h)
+	switch {
+	case w.deserted(e):
+		w.endInspection(h)
+		return w.begin(p, g, NotInspected)
+	case w.lapsedInspection(e):
+		w.endInspection(h)
+		return w.begin(p, g, InspectionExpired)
+	}
 	p.inspected, p.handle = e, h
-	if p.opens() && p.proto == wire.ProtoTCP && p.sticky.Kind == flow.FiveTuple && e.ISN[direction(p)] != p.seq {
-		// Whatever an appliance remembers of the tuple is not about this connection.
-		w.inspections.Renew(h)
-		e.ISN[direction(p)], e.Previous, e.Ended = p.seq, flow.Ref{}, 0
+	if p.opens() && p.sticky.Kind == flow.FiveTuple && e.ISN[direction(p)] != p.seq && !w.reopen(p, e, g) {
+		return false
 	}
 	if !w.keepTarget(p, e, g) {
 		return false
 	}
-	w.join(p, e)
+	w.join(p, e, g)
 	return true
 }
 
@@ -71,7 +69,7 @@ func (w *worker) begin(p *packet, g *viewGateway, why Reason) bool {
 		}
 		return w.drop(p, why)
 	}
-	target := g.pool.table.Pick(p.hash)
+	target := g.pick(w.view.key, p.sticky)
 	if target < 0 {
 		return w.drop(p, NoTarget)
 	}
@@ -81,28 +79,38 @@ func (w *worker) begin(p *packet, g *viewGateway, why Reason) bool {
 	}
 	e := w.inspections.At(h)
 	p.inspected, p.handle = e, h
-	w.aim(e, g.pool.targets[target])
-	e.Node = w.view.enis[p.key.ENI].node
+	w.aim(p, e, uint16(target))
 	e.State = flow.Established
 	e.ISN[direction(p)] = p.seq
 	e.IdleTenths = otherIdleTenths
 	if p.proto == wire.ProtoTCP {
 		e.IdleTenths = g.idleTenths
 	}
-	e.SourcePort = w.sourcePort(e, p.hash)
 	w.total.live[totalNew]++
 	w.total.live[totalActive]++
 	w.count(w.view.targets[e.Target.Slot].counters[w.id]).live[targetNew]++
-	w.join(p, e)
+	w.join(p, e, g)
 	return true
 }
 
-// sourcePort is the outer UDP source port of a flow: constant for the flow, different among flows (RFC 8926 section 3.3),
-// and one for which the kernel gives what the appliance returns to this worker's queue. With few workers a few tries find
-// one; any port would do.
-func (w *worker) sourcePort(e *flow.StickyEntry, hash uint64) uint16 {
+// reopen makes the flow that of a new connection on the same tuple. It gets another cookie, since whatever an appliance
+// remembers of the tuple is not about this connection, and another appliance where the one it has takes no new flows.
+func (w *worker) reopen(p *packet, e *flow.StickyEntry, g *viewGateway) bool {
+	stays := w.view.target(e.Target) != nil && w.view.hasENI(e.Node) && g.takesNew(e.Target.Slot)
+	if !stays && !w.move(p, e, g) {
+		return false
+	}
+	w.inspections.Renew(p.handle)
+	e.ISN[direction(p)], e.Previous, e.Ended = p.seq, flow.Ref{}, 0
+	return true
+}
+
+// sourcePort is the outer UDP source port of a flow: constant while it stays with its appliance, different among flows
+// (RFC 8926 section 3.3), and one for which the kernel gives what the appliance returns to this worker's queue. With few
+// workers a few tries find one; any port would do.
+func (w *worker) sourcePort(e *flow.StickyEntry) uint16 {
 	node, target := unmapped(w.view.enis[e.Node.Slot].addr), unmapped(w.view.targets[e.Target.Slot].addr)
-	first := uint16(hash >> 40)
+	first := uint16(e.Cookie)
 	for try := range uint16(256) {
 		port := 49152 + (first+try)&0x3fff
 		if steeredTo(node, target, port, len(w.engine.workers)) == w.id {
@@ -112,44 +120,49 @@ func (w *worker) sourcePort(e *flow.StickyEntry, hash uint64) uint16 {
 	return 49152 + first&0x3fff
 }
 
-// aim gives the flow a target, and counts it there.
-func (w *worker) aim(e *flow.StickyEntry, slot uint16) {
+// aim gives the flow a target, and counts it there. It goes there from the node of the endpoint that the packet came
+// through, which is of the load balancer whose target that is.
+func (w *worker) aim(p *packet, e *flow.StickyEntry, slot uint16) {
 	if old := w.view.target(e.Target); old != nil {
 		w.count(old.counters[w.id]).live[targetActive]--
 	}
 	t := &w.view.targets[slot]
-	e.Target = flow.Ref{Slot: slot, Gen: t.gen}
+	e.Target, e.Node = flow.Ref{Slot: slot, Gen: t.gen}, w.view.enis[p.key.ENI].node
+	e.SourcePort = w.sourcePort(e)
 	w.count(t.counters[w.id]).live[targetActive]++
 }
 
 // keepTarget sees to it that the flow has a target it may use. It moves from one that failed where the group rebalances,
-// and from one that is gone altogether; it is ended where the group sends resets; else it stays.
+// and from one that is gone altogether, or whose node is; it is ended where the group sends resets; else it stays.
 func (w *worker) keepTarget(p *packet, e *flow.StickyEntry, g *viewGateway) bool {
 	if e.Ended != 0 {
 		return w.refuseInspected(p, Reason(e.Ended))
 	}
 	t := w.view.target(e.Target)
-	moves, reset := true, false
-	if t != nil {
-		if t.deny == Unexplained {
-			return true
-		}
-		moves, reset = g.failed(t.deny)
+	if t == nil || !w.view.hasENI(e.Node) {
+		return w.move(p, e, g)
 	}
-	switch {
+	if t.deny == Unexplained {
+		return true
+	}
+	switch moves, reset := g.failed(t.deny); {
 	case moves:
-		i := g.pool.table.Pick(p.hash)
-		if i < 0 {
-			return w.drop(p, NoTarget)
-		}
-		if slot := g.pool.targets[i]; slot != e.Target.Slot || t == nil {
-			e.Previous = e.Target
-			w.aim(e, slot)
-		}
+		return w.move(p, e, g)
 	case reset && p.proto == wire.ProtoTCP:
 		e.Ended = uint8(t.deny)
 		return w.refuseInspected(p, t.deny)
 	}
+	return true
+}
+
+// move gives the flow the target that a new one would get. What the old one still returns is taken.
+func (w *worker) move(p *packet, e *flow.StickyEntry, g *viewGateway) bool {
+	slot := g.pick(w.view.key, p.sticky)
+	if slot < 0 {
+		return w.drop(p, NoTarget)
+	}
+	e.Previous = e.Target
+	w.aim(p, e, uint16(slot))
 	return true
 }
 
@@ -161,9 +174,12 @@ func (w *worker) refuseInspected(p *packet, why Reason) bool {
 	return w.refuse(p, why)
 }
 
-// join notes that the packet is the flow's newest.
-func (w *worker) join(p *packet, e *flow.StickyEntry) {
+// join notes that the packet is the flow's newest. A flow of all protocols that has carried TCP lives as long as TCP does.
+func (w *worker) join(p *packet, e *flow.StickyEntry, g *viewGateway) {
 	d := direction(p)
+	if p.proto == wire.ProtoTCP && e.Key.Kind == flow.TwoTuple {
+		e.IdleTenths = g.idleTenths
+	}
 	e.Ends[d] = flow.Ref{Slot: p.key.ENI, Gen: w.view.enis[p.key.ENI].gen}
 	e.Sides[d] = flow.Ref{Slot: p.in, Gen: w.view.ports[p.in].gen}
 	e.Seen = w.now
@@ -182,8 +198,12 @@ func (w *worker) deserted(e *flow.StickyEntry) bool {
 
 // endInspection frees the entry.
 func (w *worker) endInspection(h flow.Handle) {
-	if t := w.view.target(w.inspections.At(h).Target); t != nil {
+	e := w.inspections.At(h)
+	if t := w.view.target(e.Target); t != nil {
 		w.count(t.counters[w.id]).live[targetActive]--
+	}
+	if w.lapsedInspection(e) {
+		w.total.live[totalExpired]++
 	}
 	w.total.live[totalActive]--
 	w.inspections.Close(h)

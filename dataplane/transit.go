@@ -19,7 +19,7 @@ func (w *worker) nextHop(p *packet) int {
 		return int(eni)
 	}
 	eni := w.view.addrs.find(p.in, mapped(p.buf.Via))
-	if eni >= 0 && w.view.enis[eni].role == RoleGatewayEndpoint {
+	if eni >= 0 && w.view.enis[eni].role == RoleGatewayEndpoint && !w.view.enis[eni].gone {
 		return eni
 	}
 	return -1

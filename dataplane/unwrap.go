@@ -12,7 +12,7 @@ import (
 //
 // Expects: a packet addressed to a GWLB node, other than TCP and ICMP, which concern health checks.
 // Does: takes the GENEVE datagram, or each of a UDP super-packet, through decapsulate, recognise and deliver.
-// Drops: NotGeneve, OuterChecksum.
+// Drops: NotGeneve, Malformed, OuterChecksum, GeneveTruncated.
 // See: RFC 8926 section 3.3; RFC 768.
 func (w *worker) unwrap(p *packet) bool {
 	b := p.buf.Bytes()
@@ -22,6 +22,13 @@ func (w *worker) unwrap(p *packet) bool {
 	udp := wire.UDP(b[p.l4:])
 	if udp.DstPort() != wire.GenevePort {
 		return w.drop(p, NotGeneve)
+	}
+	if p.buf.GSOType == port.GSONone {
+		n := int(udp.Length())
+		if n < wire.UDPLen || n > len(udp) {
+			return w.drop(p, Malformed)
+		}
+		udp = udp[:n]
 	}
 	if p.full() && udp.Checksum() != 0 && p.buf.Flags&port.DataValid == 0 {
 		ip := p.ip()
@@ -37,7 +44,7 @@ func (w *worker) unwrap(p *packet) bool {
 	sent := size == 0 && w.drop(p, GeneveTruncated)
 	for len(datagrams) > 0 {
 		n := min(size, len(datagrams))
-		w.makeRoom()
+		w.makeRoom() // the datagrams so far are sent, and those to come are where they were
 		in := inner{outer: p, datagram: datagrams[:n], alone: n == len(udp)-wire.UDPLen}
 		sent = w.fromInside(&in) || sent
 		datagrams = datagrams[n:]
@@ -52,21 +59,20 @@ type inner struct {
 	alone    bool   // the only one of its outer packet, whose buffer it may leave in
 	geneve   wire.GeneveAWS
 	tuple    wire.Tuple
-	handle   uint32 // of the flow
-	way      int    // direction of the flow whose endpoint it leaves by
-	slot     uint16 // of the port it leaves by
+	handle   uint32  // of the flow
+	way      int     // direction of the flow whose endpoint it leaves by
+	from     uint16  // slot of the target it comes from
+	slot     uint16  // of the port it leaves by
+	via      [4]byte // of the endpoint it leaves by
 }
 
 // packet is the inner packet.
 func (in *inner) packet() []byte { return in.datagram[wire.GeneveAWSLen:] }
 
-// relay gives the datagram to the worker that owns its flow, as a packet of its own.
+// relay gives a datagram of a super-packet to the worker that owns its flow, as a packet of its own.
 func (w *worker) relay(in *inner, owner int) bool {
 	p := in.outer
 	buf := w.spare()
-	if buf == nil {
-		return w.drop(p, OutOfBuffers)
-	}
 	head := int(p.l4) + wire.UDPLen
 	buf.Set(p.buf.Bytes()[:head])
 	b := buf.SetLen(head + len(in.datagram))

@@ -121,7 +121,11 @@ func (w *worker) serve(slot uint16) bool {
 	for i := range n {
 		p := &w.batch[i]
 		if w.parse(p, w.bufs[i], slot) {
-			w.touched += w.flows.Touch(p.hash)
+			if p.role == RoleGatewayEndpoint {
+				w.touched += w.inspections.Touch(p.hash)
+			} else {
+				w.touched += w.flows.Touch(p.hash)
+			}
 		}
 	}
 	for i := range n {

@@ -23,8 +23,13 @@ func (b *Buffer) AddTail(part []byte) {
 // Size is the length of the packet with its tail, in bytes.
 func (b *Buffer) Size() int { return b.end - b.off + b.tailLen }
 
-// Flatten copies the tail behind the window, where it becomes part of it. The whole must fit: MaxPacket bytes do.
+// Flatten copies the tail behind the window, where it becomes part of it. The whole must fit: MaxPacket bytes do. A window
+// that was pulled so far that they would not is moved back to where it was.
 func (b *Buffer) Flatten() {
+	if b.tailLen > b.Tailroom() {
+		n := copy(b.mem[Headroom:], b.Bytes())
+		b.off, b.end = Headroom, Headroom+n
+	}
 	for _, part := range b.tail {
 		b.end += copy(b.mem[b.end:], part)
 	}
