@@ -8,8 +8,10 @@
 // (parse.go), carries each packet along one of the routes (route.go), transmits (send.go), publishes its counters
 // (counters.go) and expires a few idle flows (expire.go).
 //
-//	client  --toService-->    target      full NAT, MSS clamp, PROXY protocol v2
-//	client  <--fromService--  target
+//	client  --toService-->      target      full NAT, MSS clamp, PROXY protocol v2
+//	client  <--fromService--    target
+//	source  --toAppliance-->    appliance   sticky flow, GENEVE encapsulation
+//	dest.   <--fromAppliance--  appliance   cookie check, GENEVE decapsulation
 //
 // A route is a chain of stages in the order the packet meets them. A stage is a method that answers one question: does
 // the packet go on? When it does not, it has recorded one Reason. The stages stand one to a file:
@@ -24,6 +26,15 @@
 //	translate   translate.go, icmp.go      addresses and ports
 //	send        send.go                    the vector of the port it leaves by
 //
+//	stick        stick.go, fragment.go     the flow through a GWLB endpoint, and its appliance
+//	encapsulate  encapsulate.go            GENEVE around each packet or segment
+//	unwrap       unwrap.go                 the datagrams of what an appliance returns
+//	decapsulate  decapsulate.go            the header, and the flow its cookie names
+//	recognise    decapsulate.go            that appliance, endpoint and inner packet are the flow's
+//	deliver      deliver.go                the port of the endpoint it leaves by
+//
+// Toward appliances and on the way back packets of one stream travel in super-packets that runs.go puts together.
+//
 // What refuses a segment aloud is refuse.go, with RST. All reasons are in drop.go.
 //
 // # Ownership
@@ -36,6 +47,14 @@
 // A flow names its ENIs, its ports and its target by slot and generation, and these are compared on every packet. So a
 // removed endpoint ends its flows, a slot that changes hands leads nowhere, and no other change of the view touches a
 // flow.
+//
+// # The return check
+//
+// What comes to a GWLB node is taken for an appliance's only when its GENEVE header is laid out as it was sent, its cookie
+// names a flow that lives, its source is the flow's appliance or the one before it, its endpoint id is one of the flow's,
+// and the inner packet has the flow's tuple in either direction or is an ICMP error that quotes it. Everything that
+// appliances are known to change is left to them: outer TTL, DF, identification, TOS, UDP checksum (verified when it is not
+// zero) and source port; inner TTL and payload; and which of the flow's two headers a packet returns under.
 //
 // # Behaviour that AWS does not document
 //
