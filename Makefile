@@ -35,7 +35,7 @@ fuzz: ## each fuzz target for FUZZTIME
 lint: ## vet, staticcheck, and the layout test
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
-	$(GO) test -count=1 ./scripts
+	$(GO) test -count=1 -short ./scripts
 
 clean:
 	rm -rf bin bench/out

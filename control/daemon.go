@@ -40,7 +40,7 @@ type Options struct {
 	MaxFlows int
 	// Pin keeps each worker on one processor.
 	Pin bool
-	// Spin is how long a worker polls after the last packet before it sleeps; 0 is the engine's default.
+	// Spin is how long a worker polls after the last packet before it sleeps; with 0 it sleeps at once.
 	Spin time.Duration
 	// Offloads leaves offloads of all ports off.
 	Offloads port.Switches

@@ -277,6 +277,9 @@ func (r *reconciler) checkPorts(hurry bool) {
 			}
 		}
 		if at.used == nil && (hurry || !now.Before(at.retryAt)) {
+			if hurry { // the file of a namespace is there before the namespace is mounted on it: look again soon
+				at.wait = 0
+			}
 			a.try(at, now)
 			tried, opened = true, opened || at.used != nil
 		}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
@@ -90,6 +91,8 @@ func listenUnix(path string) (net.Listener, error) {
 		conn.Close()
 		return nil, fmt.Errorf("another daemon listens on %s; stop it, or choose another --socket", path)
 	case errors.Is(err, fs.ErrNotExist):
+	case !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOTSOCK):
+		return nil, fmt.Errorf("finding out who listens on %s: %w; run as root, or choose another --socket", path, err)
 	default:
 		info, statErr := os.Lstat(path)
 		if statErr == nil && info.Mode()&os.ModeSocket == 0 {

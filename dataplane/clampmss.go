@@ -31,8 +31,7 @@ func (w *worker) clampMSS(p *packet) bool {
 		return w.drop(p, MSSTooSmall)
 	}
 	limit := p.flow.TargetMSS - headerLen
-	if !present {
-		p.insertMSS(limit)
+	if !present && p.insertMSS(limit) {
 		w.total.live[totalClamped]++
 	} else if offered > limit {
 		w.setMSS(p, tcp, limit)
@@ -46,13 +45,13 @@ func (w *worker) setMSS(p *packet, tcp wire.TCP, mss uint16) {
 	w.total.live[totalClamped]++
 }
 
-// insertMSS gives a SYN-ACK without MSS option one, when the header has room for it. Without room the client assumes
+// insertMSS gives a SYN-ACK without MSS option one, and says whether the header had room for it. Without room the client assumes
 // DefaultMSS and its first segment is cut behind the PROXY header.
-func (p *packet) insertMSS(mss uint16) {
+func (p *packet) insertMSS(mss uint16) bool {
 	const optLen = 4
 	hl := int(p.body - p.l4)
 	if hl+optLen > 60 || p.payload > 0 {
-		return
+		return false
 	}
 	old := p.buf.Len()
 	b := p.buf.SetLen(old + optLen)
@@ -62,5 +61,7 @@ func (p *packet) insertMSS(mss uint16) {
 	ip.RewriteTotalLen(old + optLen)
 	tcp[12] += optLen / 4 << 4 // the data offset; the bits beside it stay
 	p.body += optLen
-	p.growSum(optLen, wire.Sum(tcp[wire.TCPMinLen:wire.TCPMinLen+optLen], uint32(optLen)<<10))
+	// The header word with the data offset, in its high four bits, has grown by one there.
+	p.growSum(optLen, wire.Sum(tcp[wire.TCPMinLen:wire.TCPMinLen+optLen], optLen/4<<12))
+	return true
 }

@@ -285,5 +285,8 @@ func (c *compiler) addresses() (n int) {
 	for i := range c.enis {
 		n += len(c.enis[i].at.Ports)
 	}
-	return n + 4*len(c.in.prev.enis)
+	for i := range c.in.prev.enis { // any of them may keep its places
+		n += len(c.in.prev.enis[i].ports)
+	}
+	return n
 }

@@ -46,7 +46,9 @@ func (w *worker) announceEarly(p *packet) {
 // sendEarly sends the headers that announceEarly left for after the batch's own packets.
 func (w *worker) sendEarly() {
 	for i := range w.after {
-		w.emitHeader(&w.after[i])
+		if w.owed(&w.after[i]) { // a later packet of the batch may have ended the flow, or begun another
+			w.emitHeader(&w.after[i])
+		}
 	}
 	w.after = w.after[:0]
 }

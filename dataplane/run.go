@@ -48,7 +48,7 @@ func (e *Engine) start() error {
 	for _, w := range e.workers {
 		p, err := port.NewPoller()
 		if err != nil {
-			return fmt.Errorf("worker %d: %w", w.id, err)
+			return errors.Join(fmt.Errorf("worker %d: %w", w.id, err), e.closePollers())
 		}
 		w.poller = p
 		w.adopt(e.view.Load())
@@ -62,11 +62,19 @@ func (e *Engine) stop() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.running = false
-	var errs []error
 	for _, w := range e.workers {
 		w.drainTasks()
-		errs = append(errs, w.poller.Close())
-		w.poller = nil
+	}
+	return e.closePollers()
+}
+
+func (e *Engine) closePollers() error {
+	var errs []error
+	for _, w := range e.workers {
+		if w.poller != nil {
+			errs = append(errs, w.poller.Close())
+			w.poller = nil
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -40,6 +40,12 @@ func TestReadmeCommands(t *testing.T) {
 			continue
 		}
 		out, err := run(t, command)
+		if program, lab, ok := strings.Cut(command, " lab up examples/"); ok && err == nil {
+			// Where a later command fails the lab must not stay. Taking one down twice is an error that says so.
+			t.Cleanup(func() {
+				_ = exec.Command("bash", "-c", "cd "+root+"; "+program+" lab down "+strings.TrimSuffix(lab, ".yaml")).Run()
+			})
+		}
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", command, err, out)
 		}

@@ -21,6 +21,8 @@ func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Compare the dataplane with a bare copier, the kernel's NAT and HAProxy on this machine",
+		Args:  cobra.NoArgs, // what is left is the name of no command
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(benchRunCommand(), benchHelperCommand())
 	return cmd

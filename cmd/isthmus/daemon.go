@@ -83,7 +83,7 @@ runs as it is, and "isthmus status" says why. It needs root, or a user namespace
 	addOffloadsFlag(cmd, &offloads)
 	f.IntVar(&opts.MaxFlows, "max-flows", 0, "how many connections at once (default: about a million)")
 	f.BoolVar(&opts.Pin, "pin", false, "keep each worker on one processor")
-	f.DurationVar(&opts.Spin, "spin", 0, "how long a worker polls after the last packet before it sleeps (default: the engine's)")
+	f.DurationVar(&opts.Spin, "spin", 0, "how long a worker polls after the last packet before it sleeps (default: it sleeps at once)")
 	f.Var(&format, "log", "format of the log on standard error: "+format.names())
 	cobra.CheckErr(cmd.MarkFlagRequired("file"))
 	return cmd
@@ -91,6 +91,9 @@ runs as it is, and "isthmus status" says why. It needs root, or a user namespace
 
 // runDaemon runs a daemon until it is told to stop.
 func runDaemon(ctx context.Context, opts control.Options) error {
+	if opts.Workers < 1 || opts.Spin < 0 {
+		return fmt.Errorf("%d workers that poll for %v: at least one is needed, and a time that is not negative", opts.Workers, opts.Spin)
+	}
 	file, err := filepath.Abs(opts.StateFile)
 	if err != nil {
 		return fmt.Errorf("finding the configuration: %w", err)

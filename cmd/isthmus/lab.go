@@ -21,6 +21,8 @@ func labCommand() *cobra.Command {
 		Short: "Build VPCs, instances and endpoints in namespaces of this machine, and try them",
 		Long: "Build VPCs, instances and endpoints in namespaces of this machine, and try them.\n" +
 			"Needs root and /dev/net/tun. Nothing is made in the machine's own network namespace.",
+		Args: cobra.NoArgs, // what is left is the name of no command
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(labDemoCommand(), labUpCommand(), labStatusCommand(), labExecCommand(), labDownCommand(), labServeCommand())
 	return cmd

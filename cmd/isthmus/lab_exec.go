@@ -6,6 +6,7 @@ package main
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,7 @@ import (
 
 // labExecCommand is `isthmus lab exec`.
 func labExecCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "exec NAME/NODE -- COMMAND...",
 		Short: "Run a command in a node of a lab",
 		Long: "Run a command in a node of a lab: in its network namespace, where /etc/hosts has the names of instances and\n" +
@@ -25,6 +26,12 @@ func labExecCommand() *cobra.Command {
 		Args:              cobra.MinimumNArgs(2),
 		ValidArgsFunction: completeNodes,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[1] == "--" {
+				args = slices.Delete(args, 1, 2)
+			}
+			if len(args) < 2 {
+				return fmt.Errorf("no command to run in %s; write it behind --", args[0])
+			}
 			name, node, ok := strings.Cut(args[0], "/")
 			if !ok {
 				return fmt.Errorf("%q names no node; write %s/NODE", args[0], args[0])
@@ -38,6 +45,8 @@ func labExecCommand() *cobra.Command {
 			return runForeground(run, func() error { return lab.Start(run, dir, node) }, unix.SIGTERM, unix.SIGHUP)
 		},
 	}
+	cmd.Flags().SetInterspersed(false) // what follows the node is the command's, flags too
+	return cmd
 }
 
 // completeNodes completes NAME/NODE on the command line.

@@ -37,7 +37,7 @@ func main() {
 func run(args []string, stdout, stderr io.Writer) int {
 	root := &cobra.Command{
 		Use:           "isthmus",
-		Short:         "A self-hosted PrivateLink: interface endpoints on TUN and TAP devices",
+		Short:         "A self-hosted PrivateLink: interface and Gateway Load Balancer endpoints on TUN and TAP devices",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -61,7 +61,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return exitOK
 	}
@@ -75,7 +75,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.As(err, &exit):
 		return exit.code
 	case !began:
-		fmt.Fprintln(stderr, "Try: isthmus --help")
+		fmt.Fprintf(stderr, "Try: %s --help\n", cmd.CommandPath())
 		return exitUsage
 	}
 	return exitFailed
