@@ -256,12 +256,6 @@ func fails(s *story) { health(map[TargetID]Health{fw(s.current()): Unhealthy})(s
 
 func drains(s *story) { change("the appliance drains", drain(applianceN(s.current())))(s) }
 
-func retires(s *story) {
-	n := s.current()
-	drains(s)
-	endDraining(fw(n))(s)
-}
-
 // others sends the first packets of other flows, n of them.
 func others(n int) step {
 	return func(s *story) {
