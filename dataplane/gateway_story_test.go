@@ -251,7 +251,7 @@ func (s *story) current() int {
 	return 0
 }
 
-// fails makes the appliance that the last packet went to unhealthy; retires drains it and lets its delay pass.
+// fails makes the appliance that the last packet went to unhealthy; drains drains it.
 func fails(s *story) { health(map[TargetID]Health{fw(s.current()): Unhealthy})(s) }
 
 func drains(s *story) { change("the appliance drains", drain(applianceN(s.current())))(s) }
