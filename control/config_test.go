@@ -377,3 +377,10 @@ func FuzzUnmarshalState(f *testing.F) {
 		}
 	})
 }
+
+// TestExampleState reads the configuration that README.md starts with.
+func TestExampleState(t *testing.T) {
+	if _, err := LoadState("../examples/daemon/state.yaml"); err != nil {
+		t.Error(err)
+	}
+}
