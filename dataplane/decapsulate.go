@@ -110,7 +110,7 @@ func wayOf(e *flow.StickyEntry, t *wire.Tuple) (int, bool) {
 		}
 	}
 	key, reverse := flow.NewStickyKey(e.Key.Kind, e.Key.Scope, proto, t.Src, t.Dst, sport, dport)
-	if key != e.Key {
+	if key != e.Key || disguised(t) {
 		return 0, false
 	}
 	if reverse {

@@ -6,6 +6,7 @@ package dataplane
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/isthmus-net/isthmus/dataplane/port"
 	"github.com/isthmus-net/isthmus/pkg/pkttest"
@@ -109,6 +110,48 @@ func BenchmarkGatewayRoute(b *testing.B) {
 					b.Fatalf("drops %v", drops)
 				}
 			})
+		}
+	}
+}
+
+// TestGatewayExceptionsAllocateNothing replays what does not just pass: segments that are answered with RST, flows that
+// begin and end, fragments, and forged and other packets from an appliance.
+func TestGatewayExceptionsAllocateNothing(t *testing.T) {
+	st := gatewayState()
+	withResetOnIdle(st)
+	b := newBed(t, st, Config{})
+	b.consumer.Inject(0, datagram)
+	b.step(0)
+	good := hairpin(b.provider.Take(0)[0])
+	var out, in []*port.Buffer
+	for _, pkt := range append(fragmentsOf(pkttest.UDP(clientAddr, serverAddr, []byte(long(100)))),
+		fromHere(ack(1, 2)).Bytes(), between(ack(1, 2), client6Addr, server6Addr).Bytes(),
+		between(syn, client6Addr, server6Addr).Bytes(), between(pkttest.TCP{Seq: 5, Flags: "S"}, client6Addr, server6Addr).Bytes()) {
+		out = append(out, plain(pkt))
+	}
+	for _, pkt := range [][]byte{good, returned(hairpin(good), cookieTo(1)), returned(hairpin(good), endpointTo(1)), returned(hairpin(good), cutTo(50)),
+		returned(hairpin(good), swapInner(pkttest.ICMPError(3, 1, routerAddr, clientAddr.Addr(), datagram[:28])))} {
+		in = append(in, plain(pkt))
+	}
+	b.ports = map[string]port.Port{
+		"consumer": port.NewMem(port.MemConfig{Name: "consumer", Discard: true, Replay: out}),
+		"provider": port.NewMem(port.MemConfig{Name: "provider", Discard: true, Replay: in}),
+	}
+	b.apply(clone(st))
+	w := b.engine.workers[0]
+	ready := []uint32{0, 1}
+	turn := func() {
+		b.now += 500 * time.Millisecond
+		w.turn(b.now, ready)
+		w.publish()
+	}
+	turn()
+	if n := testing.AllocsPerRun(100, turn); n != 0 {
+		t.Errorf("%v allocations a turn, want none", n)
+	}
+	for _, r := range []Reason{NotInspected, WrongCookie, WrongEndpoint, GeneveTruncated} {
+		if b.dropped(r) < 100 {
+			t.Errorf("drops %v", b.drops())
 		}
 	}
 }

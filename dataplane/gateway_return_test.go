@@ -112,7 +112,8 @@ var returnScenarios = []scenario{
 			inspectedBefore(1, swapInner(pkttest.ICMPError(3, 1, routerAddr, clientAddr.Addr(), fromHere(syn).Bytes()[:28]))),
 			inspectedBefore(1, swapInner(pkttest.ICMPError(3, 1, routerAddr, targetAddr.Addr(), datagram[:28]))),
 			inspectedBefore(1, swapInner(pkttest.ICMPError(3, 1, routerAddr, clientAddr.Addr(), datagram[:27]))),
-			inspectedBefore(1, swapInner(pkttest.ICMPEcho(routerAddr, clientAddr.Addr(), 1, 1, datagram))), vanished(WrongInner, 9)),
+			inspectedBefore(1, swapInner(pkttest.ICMPEcho(routerAddr, clientAddr.Addr(), 1, 1, datagram))), vanished(WrongInner, 9),
+			inspectedBefore(1, swapInner(disguise(datagram)), setByte(geneveStart+2, 0x86), setByte(geneveStart+3, 0xdd)), vanished(WrongInner, 10)),
 	},
 }
 

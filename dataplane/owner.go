@@ -51,7 +51,7 @@ func (w *worker) cookieOwner(p *packet) int {
 // inspector is the worker that owns the GWLB flow of a sticky key. For IPv4 it is the worker whose queue the kernel
 // chooses for the flow's packets, so that they come to it at once.
 func (w *worker) inspector(key *flow.StickyKey, hash uint64) int {
-	if [12]byte(key.A[:12]) == [12]byte{10: 0xff, 11: 0xff} {
+	if isMapped(&key.A) {
 		hash = uint64(port.FlowHash(unmapped(key.A), unmapped(key.B), key.APort, key.BPort))
 	}
 	return flow.StickyOwner(hash, len(w.engine.workers))

@@ -4,6 +4,7 @@
 package dataplane
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -169,7 +170,9 @@ var inspectionScenarios = []scenario{
 		with:  gateway,
 		steps: steps(notForwarded("10.0.3.7", "224.0.0.251"), notForwarded("10.0.3.7", "255.255.255.255"), notForwarded("169.254.1.1", "192.0.2.1"),
 			notForwarded("127.0.0.1", "192.0.2.1"), notForwarded("0.0.0.0", "192.0.2.1"), notForwarded("fe80::1", "ff02::2"),
-			notForwarded("2001:db8::1", "ff02::16"), notForwarded("::", "2001:db8::1"), notForwarded("::1", "2001:db8::1"), vanished(NotForwardable, 9)),
+			notForwarded("2001:db8::1", "ff02::16"), notForwarded("::", "2001:db8::1"), notForwarded("::1", "2001:db8::1"), vanished(NotForwardable, 9),
+			// IPv6 with addresses that stand for IPv4 ones, which is not for the wire.
+			raw("consumer", disguise(datagram)), vanished(NotForwardable, 10)),
 	},
 	{
 		name:  "gwlb-malformed",
@@ -201,6 +204,21 @@ func withResetOnIdle(st *vpc.State) { st.LoadBalancers[0].Listeners[0].ResetOnId
 
 func notForwarded(src, dst string) step {
 	return raw("consumer", pkttest.Other(netip.MustParseAddr(src), netip.MustParseAddr(dst), 99, []byte("whisper")))
+}
+
+// disguise is a UDP datagram of IPv4 as one of IPv6 whose addresses stand for those.
+func disguise(pkt []byte) []byte {
+	b := pkttest.UDP(client6Addr, server6Addr, pkt[28:])
+	for i, a := range []netip.AddrPort{clientAddr, serverAddr} {
+		mapped := a.Addr().As16()
+		copy(b[8+16*i:], mapped[:])
+	}
+	copy(b[40:44], pkt[20:24])
+	b[46], b[47] = 0, 0
+	n := len(b) - 40
+	sum := ^slowSum(append(append(bytes.Clone(b[8:40]), 0, 17, byte(n>>8), byte(n)), b[40:]...))
+	b[46], b[47] = byte(sum>>8), byte(sum)
+	return b
 }
 
 // onePort checks that the last n packets to appliances came from one port.

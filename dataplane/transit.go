@@ -32,7 +32,7 @@ func (w *worker) parseTransit(p *packet, eni uint16) bool {
 	switch {
 	case !t.Parse(p.buf.Bytes()):
 		return w.drop(p, Malformed)
-	case confined(&t.Dst) || confined(&t.Src):
+	case confined(&t.Dst) || confined(&t.Src) || disguised(&t):
 		return w.drop(p, NotForwardable)
 	}
 	p.buf.SetLen(int(t.End))
@@ -51,13 +51,19 @@ func (w *worker) setTuple(p *packet, t *wire.Tuple) {
 	p.hash = w.inspections.Hash(p.sticky)
 }
 
+// disguised says whether a packet of IPv6 has addresses that stand for IPv4 ones, as those of IPv4 do in keys. They are not
+// for the wire (RFC 4291 section 2.5.5.2), and its flow would be one of IPv4.
+func disguised(t *wire.Tuple) bool { return t.Version == 6 && (isMapped(&t.Src) || isMapped(&t.Dst)) }
+
+func isMapped(a *[16]byte) bool { return [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} }
+
 // confined says whether an address, IPv4 in its mapped form, never leaves its link: link-local, multicast, unspecified
 // and loopback ones.
 func confined(a *[16]byte) bool {
 	if *a == [16]byte{} || *a == [16]byte{15: 1} {
 		return true
 	}
-	if [12]byte(a[:12]) == [12]byte{10: 0xff, 11: 0xff} {
+	if isMapped(a) {
 		return a[12] == 0 || a[12] == 127 || a[12] >= 224 || a[12] == 169 && a[13] == 254
 	}
 	return a[0] == 0xff || a[0] == 0xfe && a[1]&0xc0 == 0x80
