@@ -40,7 +40,8 @@ type device struct {
 	port     port.Port
 	offloads port.Offloads
 	ns       netns.ID // the namespace it is in
-	steered  steered
+	steered  bool     // as steering says
+	steering dataplane.PortUse
 }
 
 // dialFunc connects to an address of dataplane.ProbeNet through the probe port.

@@ -62,5 +62,5 @@ func (w *worker) fragmentOwner(p *packet) int {
 	var t wire.Tuple
 	t.Parse(p.buf.Bytes())
 	key, _ := flow.NewStickyKey(flow.TwoTuple, w.view.enis[p.key.ENI].gateway.scope, 0, t.Src, t.Dst, 0, 0)
-	return w.inspector(&key, w.inspections.Hash(&key))
+	return w.inspector(&key)
 }

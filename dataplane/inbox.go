@@ -10,8 +10,8 @@ import (
 	"github.com/isthmus-net/isthmus/dataplane/port"
 )
 
-// inboxSize is how many strays of one worker wait for another at most; a further one is dropped and counted.
-const inboxSize = 32
+// inboxSize is how many strays of one worker wait for another at most, a batch; a further one is dropped and counted.
+const inboxSize = batchSize
 
 // inbox carries strays, packets that the kernel gave to another worker than their owner, from one worker to one
 // other. Packets are copied, so that buffers never change hands. One goroutine puts, one other takes.

@@ -20,7 +20,7 @@ func (w *worker) owner(p *packet) int {
 	case p.role == RoleGatewayEndpoint && p.fragment && w.view.enis[p.key.ENI].gateway.followsFirst(p.buf.Bytes(), p.proto):
 		return w.fragmentOwner(p)
 	case p.role == RoleGatewayEndpoint:
-		return w.inspector(p.sticky, p.hash)
+		return w.inspector(p.sticky)
 	case p.fragment:
 		return w.id
 	case p.role == RoleGatewayNode && p.proto == wire.ProtoUDP:
@@ -48,20 +48,33 @@ func (w *worker) cookieOwner(p *packet) int {
 	return w.id
 }
 
-// inspector is the worker that owns the GWLB flow of a sticky key. For IPv4 it is the worker whose queue the kernel
-// chooses for the flow's packets, so that they come to it at once.
-func (w *worker) inspector(key *flow.StickyKey, hash uint64) int {
-	if isMapped(&key.A) {
-		hash = uint64(port.FlowHash(unmapped(key.A), unmapped(key.B), key.APort, key.BPort))
+// inspector is the worker that owns the GWLB flow of a sticky key: the one whose queue the kernel chooses for the flow's
+// packets, so that they come to it at once. Ports that do not count are 0 in a key.
+func (w *worker) inspector(key *flow.StickyKey) int {
+	a, b := unmapped(key.A), unmapped(key.B)
+	if !isMapped(&key.A) {
+		a, b = port.Fold(key.A), port.Fold(key.B)
 	}
-	return flow.StickyOwner(hash, len(w.engine.workers))
+	return port.QueueByFlow(port.FlowHash(a, b, key.APort, key.BPort), len(w.engine.workers))
 }
 
-// Steering is how the kernel should choose the queues of a port, so that packets come to their owners at once: by flow, and
-// on ports with load balancer nodes by the NAT port that replies are addressed to.
-func Steering(nodes bool) port.Steering {
-	if !nodes {
+// PortUse says what traffic a port carries, as far as it matters for the choice of queues.
+type PortUse uint8
+
+// Uses of ports.
+const (
+	ByFlow      PortUse = iota // clients, or packets for appliances that are told apart by ports
+	ByNATPort                  // load balancer nodes, to which targets reply
+	ByAddresses                // packets for appliances that are told apart without ports
+)
+
+// Steering is how the kernel should choose the queues of a port, so that packets come to their owners at once.
+func Steering(use PortUse) port.Steering {
+	switch use {
+	case ByFlow:
 		return port.Steering{}
+	case ByAddresses:
+		return port.Steering{Addresses: true}
 	}
 	return port.Steering{Ranges: []port.PortRange{{Base: flow.NATBase, Count: flow.NATCount}, {Base: flow.ProbeBase, Count: flow.ProbeCount}}}
 }

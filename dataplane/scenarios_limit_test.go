@@ -62,7 +62,7 @@ var limitScenarios = []scenario{
 	},
 	{
 		name:   "inbox-full",
-		about:  "A worker takes 32 strays of another before it gets to them; what is more is dropped and counted.",
+		about:  "A worker takes a batch of strays of another before it gets to them; what is more, here from a second port, is dropped and counted.",
 		cfg:    Config{Workers: 2},
 		noPcap: true,
 		steps: steps(func(s *story) {
@@ -72,15 +72,19 @@ var limitScenarios = []scenario{
 				p.Src, p.Dst = manyClient(i), endpointAddr
 				syns = append(syns, p.Bytes())
 			}
-			const strays = inboxSize + 7
 			var of1 [][]byte
 			for _, p := range syns {
-				if s.ownerOf("consumer", p) == 1 && len(of1) < strays {
+				if s.ownerOf("consumer", p) == 1 && len(of1) < inboxSize {
 					of1 = append(of1, p)
 				}
 			}
+			late := ack(firstSeq, targetISN+1)
+			late.Src, late.Dst = targetAddr, netip.AddrPortFrom(nodeAddr, 65000) // a NAT port of worker 1
+			for range 7 {
+				s.mem("provider").Inject(0, late.Bytes())
+			}
 			s.inject("consumer", of1...)
-			if st := s.engine.Stats(); st.Flows.New != inboxSize || st.Workers[0].Strays != strays {
+			if st := s.engine.Stats(); st.Flows.New != inboxSize || st.Workers[0].Strays != inboxSize+7 {
 				s.Errorf("%d flows, %d strays", st.Flows.New, st.Workers[0].Strays)
 			}
 		}, wantDrops(InboxFull, 7)),

@@ -24,7 +24,7 @@ func (w *worker) stick(p *packet) bool {
 		if !w.joinFirst(p, g) {
 			return w.drop(p, FragmentOrphan)
 		}
-		if owner := w.inspector(p.sticky, p.hash); owner != w.id {
+		if owner := w.inspector(p.sticky); owner != w.id {
 			w.handOver(p, owner)
 			return false
 		}

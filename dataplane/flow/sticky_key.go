@@ -50,13 +50,8 @@ func NewStickyKey(kind Kind, scope uint16, proto uint8, src, dst [16]byte, sport
 	return StickyKey{A: src, B: dst, APort: sport, BPort: dport, Scope: scope, Proto: proto, Kind: kind}, false
 }
 
-// HashSticky is the keyed hash of a key; what is said at Hash holds for it. StickyTable takes the high 32 bits,
-// StickyOwner the low ones.
+// HashSticky is the keyed hash of a key; what is said at Hash holds for it. StickyTable takes the high 32 bits.
 func (k HashKey) HashSticky(key *StickyKey) uint64 {
 	return k.pair(&key.A, &key.B, uint64(key.APort)|uint64(key.BPort)<<16|uint64(key.Scope)<<32|
 		uint64(key.Proto)<<48|uint64(key.Kind)<<56)
 }
-
-// StickyOwner is the worker, from 0 to workers-1, that has the flows of a hash. Workers must be 1 or more. Of the low 32
-// bits of the hash the higher ones decide, so that the lowest remain for a choice that has to be independent of it.
-func StickyOwner(hash uint64, workers int) int { return int(hash & 0xffffffff * uint64(workers) >> 32) }

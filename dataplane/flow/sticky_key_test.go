@@ -271,34 +271,3 @@ func TestStickyHashSpreads(t *testing.T) {
 		}
 	}
 }
-
-// TestStickyOwner wants workers to get equal shares, and the flows of each to fill all of its index.
-func TestStickyOwner(t *testing.T) {
-	const keys = 100_000
-	for _, workers := range []int{1, 2, 3, 64} {
-		counts := make([]int, workers)
-		homes := make([][8]int, workers)
-		for i := range uint32(keys) {
-			key := stickyPatterns["client ports"](i)
-			h := testKey().HashSticky(&key)
-			w := StickyOwner(h, workers)
-			counts[w]++
-			homes[w][h>>61]++
-		}
-		for w, n := range counts {
-			if mean := keys / workers; n < mean*8/10 || n > mean*12/10 {
-				t.Errorf("worker %d of %d has %d of %d keys", w, workers, n, keys)
-			}
-			for eighth, m := range homes[w] {
-				if m < n/8*6/10 || m > n/8*14/10 {
-					t.Errorf("worker %d of %d has %d of its %d keys in eighth %d of the index", w, workers, m, n, eighth)
-				}
-			}
-		}
-	}
-	for hash, want := range map[uint64]int{0: 0, 0xffffffff_00000000: 0, 0xffffffff: 2, 0x55555555: 0, 0x55555556: 1} {
-		if got := StickyOwner(hash, 3); got != want {
-			t.Errorf("StickyOwner(%#x, 3) = %d, want %d", hash, got, want)
-		}
-	}
-}

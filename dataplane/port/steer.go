@@ -22,6 +22,8 @@ import (
 type Steering struct {
 	// Ranges of destination ports are cut into one slice a queue, see PortRange.Queue. Other packets go by flow.
 	Ranges []PortRange
+	// Addresses makes a flow of all packets between two addresses, whatever their ports. Ranges do not count then.
+	Addresses bool
 }
 
 // PortRange is a range of Count ports from Base on.
@@ -55,6 +57,14 @@ func FlowHash(a, b [4]byte, aPort, bPort uint16) uint32 {
 	h ^= h >> 16
 	h *= flowMixAll
 	return h
+}
+
+// Fold makes of an IPv6 address what FlowHash takes in its place: the exclusive or of its four words.
+func Fold(a [16]byte) (f [4]byte) {
+	for i, b := range a {
+		f[i%4] ^= b
+	}
+	return f
 }
 
 // QueueByFlow is the queue, from 0 to queues-1, of a flow with this FlowHash.
@@ -94,39 +104,82 @@ func (s Steering) load(l2, queues int) (*ebpf.Program, error) {
 	return prog, nil
 }
 
-// program returns the queue of a packet, 0 for what is not IPv4 or ends inside its headers: a load past the end ends
-// the program so. Registers: 6 is the packet, which loads need there; 7 the IP header's length, 8 the hash, 9 the ports.
+// program returns the queue of a packet, 0 for what is not IP or ends inside its headers: a load past the end ends the
+// program so. The ports behind an IPv6 extension header are not found; such a packet goes by its addresses. Registers: 6
+// is the packet, which loads need there; 7 the length of the IP header, 8 the hash, 9 the ports.
 func (s Steering) program(l2 int32, queues int) asm.Instructions {
-	var p asm.Instructions
-	if l2 != 0 {
-		p = asm.Instructions{
-			asm.LoadAbs(l2-2, asm.Half),
-			asm.JNE.Imm(asm.R0, wire.EtherTypeIPv4, "zero"),
-		}
-	}
-	p = append(p,
+	p := asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.Mov.Imm(asm.R9, 0),
 		asm.LoadAbs(l2, asm.Byte), // version and header length
 		asm.Mov.Reg(asm.R7, asm.R0),
 		asm.RSh.Imm(asm.R0, 4),
+		asm.JEq.Imm(asm.R0, 6, "ipv6"),
 		asm.JNE.Imm(asm.R0, 4, "zero"),
+	}
+	if l2 != 0 {
+		p = append(asm.Instructions{p[0],
+			asm.LoadAbs(l2-2, asm.Half),
+			asm.JEq.Imm(asm.R0, wire.EtherTypeIPv4, "ip"),
+			asm.JNE.Imm(asm.R0, wire.EtherTypeIPv6, "zero"),
+			p[1].WithSymbol("ip"),
+		}, p[2:]...)
+	}
+	p = append(p, s.ipv4(l2)...)
+	p = append(p, s.ipv6(l2)...)
+	p = append(p,
+		asm.LoadInd(asm.R0, asm.R7, l2, asm.Half).WithSymbol("ports"),
+		asm.Mov.Reg(asm.R9, asm.R0),
+		asm.LoadInd(asm.R0, asm.R7, l2+2, asm.Half),
+		asm.Xor.Reg(asm.R9, asm.R0),
+	)
+	p = append(p, s.slices(queues)...)
+	return append(p, mix(queues)...)
+}
+
+// ipv4 hashes the addresses of an IPv4 packet and goes on to its ports where there are any that count.
+func (s Steering) ipv4(l2 int32) asm.Instructions {
+	p := asm.Instructions{
 		asm.And.Imm(asm.R7, 0xf),
 		asm.LSh.Imm(asm.R7, 2),
 		asm.LoadAbs(l2+12, asm.Word), // source
 		asm.Mov.Reg(asm.R8, asm.R0),
 		asm.LoadAbs(l2+16, asm.Word), // destination
 		asm.Xor.Reg(asm.R8, asm.R0),
-		asm.Mov.Imm(asm.R9, 0),
+	}
+	if s.Addresses {
+		return append(p, asm.Ja.Label("mix"))
+	}
+	return append(p,
 		asm.LoadAbs(l2+6, asm.Half), // fragments
 		asm.And.Imm(asm.R0, 0x3fff),
 		asm.JNE.Imm(asm.R0, 0, "mix"),
 		asm.LoadAbs(l2+9, asm.Byte), // protocol
 		asm.JEq.Imm(asm.R0, wire.ProtoTCP, "ports"),
-		asm.JNE.Imm(asm.R0, wire.ProtoUDP, "mix"),
-		asm.LoadInd(asm.R0, asm.R7, l2, asm.Half).WithSymbol("ports"),
-		asm.Mov.Reg(asm.R9, asm.R0),
-		asm.LoadInd(asm.R0, asm.R7, l2+2, asm.Half),
-		asm.Xor.Reg(asm.R9, asm.R0),
+		asm.JEq.Imm(asm.R0, wire.ProtoUDP, "ports"),
+		asm.Ja.Label("mix"),
 	)
+}
+
+// ipv6 is ipv4 for IPv6; it ends where the code for ports begins.
+func (s Steering) ipv6(l2 int32) asm.Instructions {
+	p := asm.Instructions{asm.Mov.Imm(asm.R8, 0).WithSymbol("ipv6")}
+	for off := int32(8); off < ipv6Len; off += 4 {
+		p = append(p, asm.LoadAbs(l2+off, asm.Word), asm.Xor.Reg(asm.R8, asm.R0))
+	}
+	if s.Addresses {
+		return append(p, asm.Ja.Label("mix"))
+	}
+	return append(p,
+		asm.Mov.Imm(asm.R7, ipv6Len),
+		asm.LoadAbs(l2+6, asm.Byte), // next header
+		asm.JEq.Imm(asm.R0, wire.ProtoTCP, "ports"),
+		asm.JNE.Imm(asm.R0, wire.ProtoUDP, "mix"),
+	)
+}
+
+// slices returns the queue for a destination port, in register 0, that lies in one of the ranges.
+func (s Steering) slices(queues int) (p asm.Instructions) {
 	for i, r := range s.Ranges {
 		size := r.Count / queues
 		if size == 0 {
@@ -143,8 +196,13 @@ func (s Steering) program(l2 int32, queues int) asm.Instructions {
 			asm.Mov.Reg(asm.R0, asm.R0).WithSymbol(next),
 		)
 	}
+	return p
+}
+
+// mix returns QueueByFlow of the FlowHash of addresses and ports.
+func mix(queues int) asm.Instructions {
 	ports, all := uint32(flowMixPorts), uint32(flowMixAll)
-	p = append(p,
+	return asm.Instructions{
 		asm.Mul.Imm32(asm.R9, int32(ports)).WithSymbol("mix"),
 		asm.Add.Reg32(asm.R8, asm.R9),
 		asm.Mov.Reg32(asm.R1, asm.R8),
@@ -157,6 +215,5 @@ func (s Steering) program(l2 int32, queues int) asm.Instructions {
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, 0).WithSymbol("zero"),
 		asm.Return(),
-	)
-	return append(asm.Instructions{asm.Mov.Reg(asm.R6, asm.R1)}, p...)
+	}
 }

@@ -20,34 +20,44 @@ import (
 
 // twin is what the program should return, from the packet's bytes.
 func (s Steering) twin(p []byte, queues int) int {
-	if len(p) < 20 || p[0]>>4 != 4 {
+	var src, dst [4]byte
+	var l4 int
+	var proto byte
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		src, dst, l4 = [4]byte(p[12:]), [4]byte(p[16:]), int(p[0]&15)*4
+		if binary.BigEndian.Uint16(p[6:])&0x3fff == 0 {
+			proto = p[9]
+		}
+	case len(p) >= 40 && p[0]>>4 == 6:
+		src, dst, l4, proto = Fold([16]byte(p[8:])), Fold([16]byte(p[24:])), 40, p[6]
+	default:
 		return 0
 	}
-	var src, dst uint16
-	fragment := binary.BigEndian.Uint16(p[6:])&0x3fff != 0
-	if (p[9] == 6 || p[9] == 17) && !fragment {
-		l4 := int(p[0]&15) * 4
-		if len(p) < l4+4 {
-			return 0
+	if s.Addresses || proto != 6 && proto != 17 {
+		return QueueByFlow(FlowHash(src, dst, 0, 0), queues)
+	}
+	if len(p) < l4+4 {
+		return 0
+	}
+	from, to := binary.BigEndian.Uint16(p[l4:]), binary.BigEndian.Uint16(p[l4+2:])
+	for _, r := range s.Ranges {
+		if r.Count < queues {
+			continue
 		}
-		src, dst = binary.BigEndian.Uint16(p[l4:]), binary.BigEndian.Uint16(p[l4+2:])
-		for _, r := range s.Ranges {
-			if r.Count < queues {
-				continue
-			}
-			if q := r.Queue(dst, queues); q >= 0 {
-				return q
-			}
+		if q := r.Queue(to, queues); q >= 0 {
+			return q
 		}
 	}
-	return QueueByFlow(FlowHash([4]byte(p[12:]), [4]byte(p[16:]), src, dst), queues)
+	return QueueByFlow(FlowHash(src, dst, from, to), queues)
 }
 
 // TestSteeringProgram runs the program in the kernel on random packets and compares it with its twin.
 func TestSteeringProgram(t *testing.T) {
 	netnstest.RequirePrivileged(t)
 	r := rand.New(rand.NewPCG(5, 5))
-	for _, s := range []Steering{{}, {[]PortRange{{10240, 55000}}}, {[]PortRange{{10240, 50001}, {1024, 1000}, {7, 1}}}} {
+	for _, s := range []Steering{{}, {Addresses: true}, {Ranges: []PortRange{{10240, 55000}}},
+		{Ranges: []PortRange{{10240, 50001}, {1024, 1000}, {7, 1}}}} {
 		for _, queues := range []int{1, 2, 3, 8} {
 			for _, l2 := range []int{0, 14} {
 				prog, err := s.load(l2, queues)
@@ -62,7 +72,10 @@ func TestSteeringProgram(t *testing.T) {
 					frame := append(make([]byte, 14+l2), p...)
 					frame[12] = 8
 					if l2 != 0 {
-						frame[14+12] = 8
+						binary.BigEndian.PutUint16(frame[14+12:], 0x0800)
+						if p[0]>>4 == 6 {
+							binary.BigEndian.PutUint16(frame[14+12:], 0x86dd)
+						}
 					}
 					ret, err := prog.Run(&ebpf.RunOptions{Data: frame})
 					if err != nil {
@@ -83,7 +96,7 @@ func TestSteeringProgram(t *testing.T) {
 
 // steered is a random packet, in most cases TCP.
 func steered(r *rand.Rand) []byte {
-	p := make([]byte, 20+4*r.IntN(11)+r.IntN(30))
+	p := make([]byte, 20+4*r.IntN(11)+r.IntN(30)) // an IPv6 header may end short
 	for i := range p {
 		p[i] = byte(r.Uint32())
 	}
@@ -95,8 +108,8 @@ func steered(r *rand.Rand) []byte {
 	p[6], p[7] = 0x40, 0
 	p[9] = []byte{6, 6, 6, 17, 1}[r.IntN(5)]
 	switch r.IntN(10) {
-	case 0:
-		p[0] = 0x60 | byte(r.IntN(16))
+	case 0, 2, 3:
+		p[0], p[6] = 0x60|byte(r.IntN(16)), []byte{6, 17, 58, 44}[r.IntN(4)]
 	case 1:
 		p[6], p[7] = byte(r.IntN(64)), byte(r.Uint32())
 	}
@@ -139,7 +152,7 @@ func TestPortRange(t *testing.T) {
 
 // TestSteer sends flows through a device and looks which queue they arrive on.
 func TestSteer(t *testing.T) {
-	for _, s := range []Steering{{}, {[]PortRange{{1000, 100}}}} {
+	for _, s := range []Steering{{}, {Ranges: []PortRange{{1000, 100}}}} {
 		n := newNamespace(t)
 		p := openTUN(n, Config{Name: "p", Device: "tun0", Queues: 3}, "10.0.0.1/24")
 		q := openTAP(n, Config{Name: "q", Device: "tap0", Queues: 3}, "10.0.1.1/24")
