@@ -127,13 +127,15 @@ func (s Steering) program(l2 int32, queues int) asm.Instructions {
 	}
 	p = append(p, s.ipv4(l2)...)
 	p = append(p, s.ipv6(l2)...)
-	p = append(p,
-		asm.LoadInd(asm.R0, asm.R7, l2, asm.Half).WithSymbol("ports"),
-		asm.Mov.Reg(asm.R9, asm.R0),
-		asm.LoadInd(asm.R0, asm.R7, l2+2, asm.Half),
-		asm.Xor.Reg(asm.R9, asm.R0),
-	)
-	p = append(p, s.slices(queues)...)
+	if !s.Addresses { // the kernel refuses a program with code that nothing leads to
+		p = append(p,
+			asm.LoadInd(asm.R0, asm.R7, l2, asm.Half).WithSymbol("ports"),
+			asm.Mov.Reg(asm.R9, asm.R0),
+			asm.LoadInd(asm.R0, asm.R7, l2+2, asm.Half),
+			asm.Xor.Reg(asm.R9, asm.R0),
+		)
+		p = append(p, s.slices(queues)...)
+	}
 	return append(p, mix(queues)...)
 }
 
