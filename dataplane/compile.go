@@ -18,7 +18,7 @@ import (
 
 // goneTime is how long an ENI that has left the state keeps its place in the views that follow: longer than any idle
 // timeout, so that every connection through it either gets its RST or is forgotten.
-const goneTime = 6000 * time.Second
+const goneTime = vpc.MaxIdleTimeout + time.Minute
 
 // compiler turns a state into a view. It works on its own copies, so that a state it refuses leaves nothing behind.
 type compiler struct {

@@ -6,36 +6,39 @@ package dataplane
 // Reason says why a packet went no further. The zero value means that nobody said why: it is counted, and is a bug.
 type Reason uint8
 
-// Reasons, in the order in which a packet meets the stages that give them. The sentences are in reasons.
+// Reasons, by the part of a packet's way that gives them first. The sentences are in reasons.
 const (
 	Unexplained Reason = iota
 	// parse
 	NotIPv4
 	Malformed
-	Fragment
+	NextHopOnly
+	NotForwardable
 	// fits
 	TooBig
 	// match
 	NoENI
 	WrongSide
 	BadSource
-	NoListener
 	// admit
+	Fragment
 	NotTCP
 	ICMPQuery
 	ICMPUnrelated
 	ICMPFragNeeded
 	ICMPBadChecksum
 	BadFlags
-	BadOption
 	// track
-	NoFlow
 	ProviderInitiated
+	NoFlow
 	FlowExpired
 	FlowReset
 	FlowRemoved
 	TargetUnhealthy
 	TargetDeregistered
+	// open
+	BadOption
+	NoListener
 	NoTarget
 	NoRoute
 	FlowTableFull
@@ -43,9 +46,7 @@ const (
 	// clampMSS and announce
 	MSSTooSmall
 	OutOfBuffers
-	// inspectable and stick
-	NextHopOnly
-	NotForwardable
+	// stick
 	FragmentOrphan
 	NotInspected
 	InspectionExpired
@@ -57,8 +58,8 @@ const (
 	GeneveLayout
 	GeneveProtocol
 	WrongCookie
-	WrongEndpoint
 	WrongTarget
+	WrongEndpoint
 	WrongInner
 	// send
 	PortRefused

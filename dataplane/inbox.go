@@ -86,7 +86,7 @@ func (w *worker) wakeOwners() {
 }
 
 // carryStrays carries the packets that other workers received for this one.
-func (w *worker) carryStrays() (any bool) {
+func (w *worker) carryStrays() (busy bool) {
 	for from := range w.engine.workers {
 		if from == w.id {
 			continue
@@ -108,8 +108,8 @@ func (w *worker) carryStrays() (any bool) {
 		if n > 0 {
 			w.finish()
 			box.take(n)
-			any = true
+			busy = true
 		}
 	}
-	return any
+	return busy
 }

@@ -73,7 +73,7 @@ func (w *worker) openTo(p *packet, eni *viewENI, l *viewListener, slot uint16) b
 	return true
 }
 
-// fill writes what the entry needs beyond its keys.
+// fill writes what the entry needs beyond its keys and its state, which Open has set; all else is zero.
 func (w *worker) fill(e *flow.Entry, p *packet, eni *viewENI, l *viewListener, slot uint16) {
 	v := w.view
 	t := &v.targets[slot]
@@ -82,13 +82,11 @@ func (w *worker) fill(e *flow.Entry, p *packet, eni *viewENI, l *viewListener, s
 	e.TargetRef = flow.Ref{Slot: slot, Gen: t.gen}
 	e.ClientSide = flow.Ref{Slot: p.in, Gen: v.ports[p.in].gen}
 	e.TargetSide = v.enis[eni.node.Slot].toward(t.addr)
-	e.State, e.Seen, e.ISN = flow.Opening, w.now, p.seq
-	e.AckTarget, e.AckClient = p.seq+1, 0
+	e.Seen, e.ISN = w.now, p.seq
+	e.AckTarget = p.seq + 1
 	e.TargetMSS = DefaultMSS
-	e.Flags = 0
-	if shift, ok := p.tcp().WindowScale(); ok {
+	if _, ok := p.tcp().WindowScale(); ok {
 		e.Flags |= flow.WindowScale
-		e.Shifts = min(shift, 14) << 4
 	}
 	if l == nil {
 		e.Flags |= flow.Probe

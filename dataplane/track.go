@@ -161,7 +161,7 @@ func (w *worker) followSynAck(p *packet, e *flow.Entry) {
 		e.TargetMSS = min(mss, MaxMSS)
 	}
 	if shift, ok := tcp.WindowScale(); ok {
-		e.Shifts = e.Shifts&0xf0 | min(shift, 14)
+		e.TargetShift = min(shift, 14)
 	} else {
 		e.Flags &^= flow.WindowScale
 	}

@@ -45,7 +45,7 @@ func (w *worker) unannounce(p *packet) bool {
 // not send beyond it: Linux drops what ends outside the offered window. In a SYN-ACK the window is never scaled.
 func narrow(p *packet, tcp wire.TCP, owed uint32) {
 	if p.tcpFlags&wire.TCPSyn == 0 && p.flow.Flags&flow.WindowScale != 0 {
-		shift := p.flow.Shifts & 0x0f
+		shift := p.flow.TargetShift
 		owed = (owed + 1<<shift - 1) >> shift
 	}
 	if win := uint32(tcp.Window()); win > 0 {

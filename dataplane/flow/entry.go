@@ -47,7 +47,7 @@ const (
 	ProxySent               // the header has been sent at least once
 	SynAck                  // the target's SYN-ACK has been seen
 	Probe                   // a health check
-	WindowScale             // both sides offered window scaling; the shifts below count
+	WindowScale             // both sides offered window scaling; TargetShift counts
 )
 
 // Entry is one flow, both directions. It holds no pointers, so that the collector never scans a shard and a shard may
@@ -73,12 +73,12 @@ type Entry struct {
 	AckTarget uint32 // highest acknowledgement from the target, in the target's sequence space
 	AckClient uint32 // highest acknowledgement from the client
 
-	State      State
-	Flags      uint8
-	Shifts     uint8  // window scale shifts: client in the high four bits, target in the low
-	Ended      uint8  // why the dataplane ended the flow, 0 while it lives; given by the engine
-	TargetMSS  uint16 // the target's MSS option, 536 where it sent none
-	IdleTenths uint16 // idle timeout when established, in tenths of a second
+	State       State
+	Flags       uint8
+	TargetShift uint8  // window scale shift of the target; see WindowScale
+	Ended       uint8  // why the dataplane ended the flow, 0 while it lives; given by the engine
+	TargetMSS   uint16 // the target's MSS option, 536 where it sent none
+	IdleTenths  uint16 // idle timeout when established, in tenths of a second
 }
 
 // EntrySize is the size of an Entry in bytes. With 24 bytes of index a flow costs 128 bytes, a million 128 MiB.
