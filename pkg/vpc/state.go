@@ -22,6 +22,8 @@ type State struct {
 	TargetGroups  []TargetGroup
 	Services      []EndpointService
 	Endpoints     []Endpoint
+	// SecurityGroups are those that endpoints name.
+	SecurityGroups []SecurityGroup
 
 	// Testing overrides timers whose smallest legal value is too long for a demonstration. Nil outside labs.
 	Testing *Testing
@@ -272,4 +274,37 @@ type Endpoint struct {
 	Service string
 	VPC     string
 	ENIs    []ENI
+	// SecurityGroups are IDs of the groups that say who may open a connection to an interface endpoint: whoever one of them
+	// lets in. Filtered without any is everybody refused; a GWLB endpoint is never filtered.
+	SecurityGroups []string
+	// Filtered has SecurityGroups asked at all. Without it everybody is let in.
+	Filtered bool
+	// Bandwidth limits the endpoint in each of its zones.
+	Bandwidth Bandwidth
+}
+
+// Bandwidth limits the layer 3 bytes that pass through an endpoint in one zone, both directions together. The zero value
+// sets no limit. What is over the limit is dropped, never queued.
+type Bandwidth struct {
+	// Rate is what passes for ever, in bits a second. 0: no limit.
+	Rate uint64
+	// Burst is what passes for as long as BurstTime after a quiet time, in bits a second: at least Rate.
+	Burst uint64
+	// BurstTime is how long Burst passes after a time in which nothing did. What is saved up is never more.
+	BurstTime time.Duration
+}
+
+// SecurityGroup says who may open connections to the endpoints that name it. Groups are stateful: packets of connections
+// that were let in are not asked again, also when the rules have changed since.
+type SecurityGroup struct {
+	ID      string // sg-...
+	Ingress []SecurityRule
+}
+
+// SecurityRule lets connections in. References to other groups have been replaced by the addresses of their members.
+type SecurityRule struct {
+	// FromPort and ToPort bound the ports of listeners, inclusive. 0 and 65535: all.
+	FromPort, ToPort uint16
+	// Sources are the clients; IPv4 and IPv6.
+	Sources []netip.Prefix
 }
