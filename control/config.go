@@ -15,7 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
@@ -80,7 +80,7 @@ func UnmarshalState(name string, data []byte) (*vpc.State, error) {
 		return nil, err
 	}
 	d := &decoder{}
-	message := &apiv1.State{}
+	message := &statev1.State{}
 	d.message(root, message.ProtoReflect(), "")
 	if len(d.mistakes) > 0 {
 		return nil, joinMistakes(name, d.mistakes)

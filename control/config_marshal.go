@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
@@ -41,21 +41,21 @@ func MarshalState(s *vpc.State) ([]byte, error) {
 }
 
 // stateToProto is the inverse of stateFromProto.
-func stateToProto(s *vpc.State) (*apiv1.State, error) {
-	m := &apiv1.State{Revision: s.Revision}
+func stateToProto(s *vpc.State) (*statev1.State, error) {
+	m := &statev1.State{Revision: s.Revision}
 	if s.HashKey != [16]byte{} {
 		m.HashKey = hex.EncodeToString(s.HashKey[:])
 	}
 	for _, v := range s.VPCs {
-		m.Vpcs = append(m.Vpcs, &apiv1.VPC{Id: v.ID, Cidrs: texts(v.CIDRs)})
+		m.Vpcs = append(m.Vpcs, &statev1.VPC{Id: v.ID, Cidrs: texts(v.CIDRs)})
 	}
 	for _, p := range s.Ports {
-		out := &apiv1.Port{Id: p.ID, VpcId: p.VPC, Netns: p.Netns, Device: p.Device}
+		out := &statev1.Port{Id: p.ID, VpcId: p.VPC, Netns: p.Netns, Device: p.Device}
 		switch p.Kind {
 		case vpc.TUN:
-			out.Kind = &apiv1.Port_Tun{Tun: &apiv1.TUN{Addresses: texts(p.Addresses), Routes: texts(p.Routes)}}
+			out.Kind = &statev1.Port_Tun{Tun: &statev1.TUN{Addresses: texts(p.Addresses), Routes: texts(p.Routes)}}
 		case vpc.TAP:
-			out.Kind = &apiv1.Port_Tap{Tap: &apiv1.TAP{Bridge: p.Bridge, Subnet: prefixText(p.Subnet), Gateway: addressText(p.Gateway)}}
+			out.Kind = &statev1.Port_Tap{Tap: &statev1.TAP{Bridge: p.Bridge, Subnet: prefixText(p.Subnet), Gateway: addressText(p.Gateway)}}
 		default:
 			return nil, fmt.Errorf("writing the configuration: port %s has the unknown kind %d", p.ID, p.Kind)
 		}
@@ -73,13 +73,13 @@ func stateToProto(s *vpc.State) (*apiv1.State, error) {
 		m.TargetGroups = append(m.TargetGroups, g)
 	}
 	for _, e := range s.Services {
-		m.EndpointServices = append(m.EndpointServices, &apiv1.EndpointService{Id: e.ID, LoadBalancerIds: e.LoadBalancers})
+		m.EndpointServices = append(m.EndpointServices, &statev1.EndpointService{Id: e.ID, LoadBalancerIds: e.LoadBalancers})
 	}
 	for _, e := range s.Endpoints {
-		out := &apiv1.Endpoint{Id: e.ID, ServiceId: e.Service, VpcId: e.VPC, Enis: enisToProto(e.ENIs),
-			Type: apiv1.EndpointType_ENDPOINT_TYPE_INTERFACE}
+		out := &statev1.Endpoint{Id: e.ID, ServiceId: e.Service, VpcId: e.VPC, Enis: enisToProto(e.ENIs),
+			Type: statev1.EndpointType_ENDPOINT_TYPE_INTERFACE}
 		if e.Type == vpc.GatewayLoadBalancer {
-			out.Type = apiv1.EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER
+			out.Type = statev1.EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER
 		}
 		m.Endpoints = append(m.Endpoints, out)
 	}
@@ -87,7 +87,7 @@ func stateToProto(s *vpc.State) (*apiv1.State, error) {
 	return m, nil
 }
 
-func testingToProto(t *vpc.Testing) *apiv1.Testing {
+func testingToProto(t *vpc.Testing) *statev1.Testing {
 	if t == nil {
 		return nil
 	}
@@ -97,29 +97,29 @@ func testingToProto(t *vpc.Testing) *apiv1.Testing {
 		}
 		return durationpb.New(d)
 	}
-	return &apiv1.Testing{
+	return &statev1.Testing{
 		IdleTimeout:         override(t.TCPIdle),
 		HealthCheckInterval: override(t.HealthInterval),
 		HealthCheckTimeout:  override(t.HealthTimeout),
 	}
 }
 
-func enisToProto(enis []vpc.ENI) []*apiv1.ENI {
-	var out []*apiv1.ENI
+func enisToProto(enis []vpc.ENI) []*statev1.ENI {
+	var out []*statev1.ENI
 	for _, e := range enis {
-		out = append(out, &apiv1.ENI{ZoneId: e.Zone, Address: addressText(e.Address), PortIds: e.Ports})
+		out = append(out, &statev1.ENI{ZoneId: e.Zone, Address: addressText(e.Address), PortIds: e.Ports})
 	}
 	return out
 }
 
-func loadBalancerToProto(lb *vpc.LoadBalancer) *apiv1.LoadBalancer {
-	out := &apiv1.LoadBalancer{Id: lb.ID, VpcId: lb.VPC, CrossZone: lb.CrossZone, Nodes: enisToProto(lb.Nodes),
-		Type: apiv1.LoadBalancerType_LOAD_BALANCER_TYPE_NETWORK, Mtu: uint32(lb.MTU)}
+func loadBalancerToProto(lb *vpc.LoadBalancer) *statev1.LoadBalancer {
+	out := &statev1.LoadBalancer{Id: lb.ID, VpcId: lb.VPC, CrossZone: lb.CrossZone, Nodes: enisToProto(lb.Nodes),
+		Type: statev1.LoadBalancerType_LOAD_BALANCER_TYPE_NETWORK, Mtu: uint32(lb.MTU)}
 	if lb.Type == vpc.Gateway {
-		out.Type = apiv1.LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY
+		out.Type = statev1.LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY
 	}
 	for _, l := range lb.Listeners {
-		out.Listeners = append(out.Listeners, &apiv1.Listener{
+		out.Listeners = append(out.Listeners, &statev1.Listener{
 			Port: uint32(l.Port), TargetGroupId: l.TargetGroup, IdleTimeout: durationpb.New(l.IdleTimeout),
 			SendTcpResetOnIdleTimeout: l.ResetOnIdle,
 		})
@@ -128,8 +128,8 @@ func loadBalancerToProto(lb *vpc.LoadBalancer) *apiv1.LoadBalancer {
 }
 
 // targetGroupToProto leaves out what is not for the type of load balancer that uses the group, unless it is set.
-func targetGroupToProto(g *vpc.TargetGroup, gateway bool) (*apiv1.TargetGroup, error) {
-	out := &apiv1.TargetGroup{
+func targetGroupToProto(g *vpc.TargetGroup, gateway bool) (*statev1.TargetGroup, error) {
+	out := &statev1.TargetGroup{
 		Id:                        g.ID,
 		VpcId:                     g.VPC,
 		DeregistrationDelay:       durationpb.New(g.DeregistrationDelay),
@@ -140,12 +140,12 @@ func targetGroupToProto(g *vpc.TargetGroup, gateway bool) (*apiv1.TargetGroup, e
 	}
 	failoverToProto(out, g, gateway)
 	if g.ProxyProtocol != (vpc.ProxyProtocol{}) {
-		out.ProxyProtocolV2 = &apiv1.ProxyProtocolV2{
+		out.ProxyProtocolV2 = &statev1.ProxyProtocolV2{
 			Enabled:         g.ProxyProtocol.Enabled,
-			HeaderPlacement: apiv1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK_WITH_PAYLOAD,
+			HeaderPlacement: statev1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK_WITH_PAYLOAD,
 		}
 		if g.ProxyProtocol.Placement == vpc.FirstACK {
-			out.ProxyProtocolV2.HeaderPlacement = apiv1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK
+			out.ProxyProtocolV2.HeaderPlacement = statev1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK
 		}
 	}
 	var err error
@@ -153,7 +153,7 @@ func targetGroupToProto(g *vpc.TargetGroup, gateway bool) (*apiv1.TargetGroup, e
 		return nil, fmt.Errorf("writing the configuration: target group %s: %w", g.ID, err)
 	}
 	for _, t := range g.Targets {
-		out.Targets = append(out.Targets, &apiv1.Target{
+		out.Targets = append(out.Targets, &statev1.Target{
 			Address: addressText(t.Address), Port: uint32(t.Port), ZoneId: t.Zone, Draining: t.Draining,
 		})
 	}
@@ -161,28 +161,28 @@ func targetGroupToProto(g *vpc.TargetGroup, gateway bool) (*apiv1.TargetGroup, e
 }
 
 // failoverToProto says how packets stick to appliances and what becomes of them when those fail.
-func failoverToProto(out *apiv1.TargetGroup, g *vpc.TargetGroup, gateway bool) {
+func failoverToProto(out *statev1.TargetGroup, g *vpc.TargetGroup, gateway bool) {
 	switch {
 	case g.Stickiness == vpc.ThreeTuple:
-		out.Stickiness = apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO
+		out.Stickiness = statev1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO
 	case g.Stickiness == vpc.TwoTuple:
-		out.Stickiness = apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP
+		out.Stickiness = statev1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP
 	case gateway:
-		out.Stickiness = apiv1.Stickiness_STICKINESS_FIVE_TUPLE
+		out.Stickiness = statev1.Stickiness_STICKINESS_FIVE_TUPLE
 	}
 	switch {
 	case g.Rebalance:
-		out.TargetFailover = apiv1.TargetFailover_TARGET_FAILOVER_REBALANCE
+		out.TargetFailover = statev1.TargetFailover_TARGET_FAILOVER_REBALANCE
 	case gateway:
-		out.TargetFailover = apiv1.TargetFailover_TARGET_FAILOVER_NO_REBALANCE
+		out.TargetFailover = statev1.TargetFailover_TARGET_FAILOVER_NO_REBALANCE
 	}
 	if g.ResetOnUnhealthy || g.ResetOnDeregistration {
-		out.SendTcpReset = &apiv1.SendTCPReset{OnUnhealthy: g.ResetOnUnhealthy, OnDeregistration: g.ResetOnDeregistration}
+		out.SendTcpReset = &statev1.SendTCPReset{OnUnhealthy: g.ResetOnUnhealthy, OnDeregistration: g.ResetOnDeregistration}
 	}
 }
 
-func healthCheckToProto(h *vpc.HealthCheck) (*apiv1.HealthCheck, error) {
-	out := &apiv1.HealthCheck{
+func healthCheckToProto(h *vpc.HealthCheck) (*statev1.HealthCheck, error) {
+	out := &statev1.HealthCheck{
 		Port:               uint32(h.Port),
 		Path:               h.Path,
 		Interval:           durationpb.New(h.Interval),
@@ -192,14 +192,14 @@ func healthCheckToProto(h *vpc.HealthCheck) (*apiv1.HealthCheck, error) {
 	}
 	switch h.Protocol {
 	case vpc.CheckNone:
-		return &apiv1.HealthCheck{Protocol: apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE}, nil
+		return &statev1.HealthCheck{Protocol: statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE}, nil
 	case vpc.CheckTCP:
-		out.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_TCP
+		out.Protocol = statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_TCP
 		return out, nil
 	case vpc.CheckHTTP:
-		out.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP
+		out.Protocol = statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP
 	case vpc.CheckHTTPS:
-		out.Protocol = apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS
+		out.Protocol = statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS
 	default:
 		return nil, fmt.Errorf("unknown health check protocol %d", h.Protocol)
 	}

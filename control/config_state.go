@@ -14,7 +14,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
@@ -39,7 +39,7 @@ type converter struct {
 }
 
 // stateFromProto converts a configuration and fills in defaults. It checks forms, not rules.
-func stateFromProto(m *apiv1.State) (*vpc.State, error) {
+func stateFromProto(m *statev1.State) (*vpc.State, error) {
 	c := &converter{}
 	s := &vpc.State{Revision: m.Revision, HashKey: c.hashKey(m.HashKey)}
 	for i, v := range m.Vpcs {
@@ -60,7 +60,7 @@ func stateFromProto(m *apiv1.State) (*vpc.State, error) {
 	}
 	for i, e := range m.Endpoints {
 		out := vpc.Endpoint{ID: e.Id, Service: e.ServiceId, VPC: e.VpcId, ENIs: c.enis(fmt.Sprintf("endpoints[%d].enis", i), e.Enis)}
-		if e.Type == apiv1.EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER {
+		if e.Type == statev1.EndpointType_ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER {
 			out.Type = vpc.GatewayLoadBalancer
 		}
 		s.Endpoints = append(s.Endpoints, out)
@@ -128,14 +128,14 @@ func (c *converter) portNumber(path string, n uint32) uint16 {
 	return uint16(n)
 }
 
-func (c *converter) port(path string, p *apiv1.Port) vpc.Port {
+func (c *converter) port(path string, p *statev1.Port) vpc.Port {
 	out := vpc.Port{ID: p.Id, VPC: p.VpcId, Netns: p.Netns, Device: p.Device}
 	switch kind := p.Kind.(type) {
-	case *apiv1.Port_Tun:
+	case *statev1.Port_Tun:
 		out.Kind = vpc.TUN
 		out.Addresses = c.prefixes(path+".tun.addresses", kind.Tun.Addresses)
 		out.Routes = c.prefixes(path+".tun.routes", kind.Tun.Routes)
-	case *apiv1.Port_Tap:
+	case *statev1.Port_Tap:
 		out.Kind = vpc.TAP
 		out.Bridge = kind.Tap.Bridge
 		out.Subnet = c.prefix(path+".tap.subnet", kind.Tap.Subnet)
@@ -144,7 +144,7 @@ func (c *converter) port(path string, p *apiv1.Port) vpc.Port {
 	return out
 }
 
-func (c *converter) enis(path string, list []*apiv1.ENI) []vpc.ENI {
+func (c *converter) enis(path string, list []*statev1.ENI) []vpc.ENI {
 	var out []vpc.ENI
 	for i, e := range list {
 		a := c.address(fmt.Sprintf("%s[%d].address", path, i), e.Address)
@@ -153,9 +153,9 @@ func (c *converter) enis(path string, list []*apiv1.ENI) []vpc.ENI {
 	return out
 }
 
-func (c *converter) loadBalancer(path string, lb *apiv1.LoadBalancer) vpc.LoadBalancer {
+func (c *converter) loadBalancer(path string, lb *statev1.LoadBalancer) vpc.LoadBalancer {
 	out := vpc.LoadBalancer{ID: lb.Id, VPC: lb.VpcId, MTU: int(lb.Mtu), CrossZone: lb.CrossZone, Nodes: c.enis(path+".nodes", lb.Nodes)}
-	if lb.Type == apiv1.LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY {
+	if lb.Type == statev1.LoadBalancerType_LOAD_BALANCER_TYPE_GATEWAY {
 		out.Type = vpc.Gateway
 	}
 	for i, l := range lb.Listeners {
@@ -170,7 +170,7 @@ func (c *converter) loadBalancer(path string, lb *apiv1.LoadBalancer) vpc.LoadBa
 }
 
 // targetGroup converts a target group, whose defaults depend on the type of load balancer that uses it.
-func (c *converter) targetGroup(path string, g *apiv1.TargetGroup, gateway bool) vpc.TargetGroup {
+func (c *converter) targetGroup(path string, g *statev1.TargetGroup, gateway bool) vpc.TargetGroup {
 	out := vpc.TargetGroup{
 		ID:                        g.Id,
 		VPC:                       g.VpcId,
@@ -178,7 +178,7 @@ func (c *converter) targetGroup(path string, g *apiv1.TargetGroup, gateway bool)
 		DeregistrationDelay:       durationOr(g.DeregistrationDelay, defaultDeregistrationDelay),
 		TerminateOnDeregistration: g.TerminateOnDeregistration,
 		TerminateOnUnhealthy:      !gateway,
-		Rebalance:                 g.TargetFailover == apiv1.TargetFailover_TARGET_FAILOVER_REBALANCE,
+		Rebalance:                 g.TargetFailover == statev1.TargetFailover_TARGET_FAILOVER_REBALANCE,
 		ResetOnUnhealthy:          g.GetSendTcpReset().GetOnUnhealthy(),
 		ResetOnDeregistration:     g.GetSendTcpReset().GetOnDeregistration(),
 	}
@@ -186,13 +186,13 @@ func (c *converter) targetGroup(path string, g *apiv1.TargetGroup, gateway bool)
 		out.TerminateOnUnhealthy = *g.TerminateOnUnhealthy
 	}
 	switch g.Stickiness {
-	case apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO:
+	case statev1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP_PROTO:
 		out.Stickiness = vpc.ThreeTuple
-	case apiv1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP:
+	case statev1.Stickiness_STICKINESS_SOURCE_IP_DEST_IP:
 		out.Stickiness = vpc.TwoTuple
 	}
 	out.ProxyProtocol.Enabled = g.GetProxyProtocolV2().GetEnabled()
-	if g.GetProxyProtocolV2().GetHeaderPlacement() == apiv1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK {
+	if g.GetProxyProtocolV2().GetHeaderPlacement() == statev1.HeaderPlacement_HEADER_PLACEMENT_ON_FIRST_ACK {
 		out.ProxyProtocol.Placement = vpc.FirstACK
 	}
 	for i, t := range g.Targets {
@@ -208,18 +208,18 @@ func (c *converter) targetGroup(path string, g *apiv1.TargetGroup, gateway bool)
 }
 
 // healthCheck converts a health check; h may be nil, which is the default one.
-func (c *converter) healthCheck(path string, h *apiv1.HealthCheck, gateway bool) vpc.HealthCheck {
+func (c *converter) healthCheck(path string, h *statev1.HealthCheck, gateway bool) vpc.HealthCheck {
 	if h == nil {
-		h = &apiv1.HealthCheck{}
+		h = &statev1.HealthCheck{}
 	}
 	out := vpc.HealthCheck{Protocol: vpc.CheckTCP, Port: c.portNumber(path+".port", h.Port), Path: h.Path}
 	interval, timeout := defaultHealthInterval, defaultTimeoutTCP
 	switch h.Protocol {
-	case apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE:
+	case statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_NONE:
 		return vpc.HealthCheck{Protocol: vpc.CheckNone}
-	case apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP:
+	case statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTP:
 		out.Protocol, timeout = vpc.CheckHTTP, defaultTimeoutHTTP
-	case apiv1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS:
+	case statev1.HealthCheckProtocol_HEALTH_CHECK_PROTOCOL_HTTPS:
 		out.Protocol = vpc.CheckHTTPS
 	}
 	if out.Protocol != vpc.CheckTCP {

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
@@ -111,7 +111,7 @@ func TestReferenceFileIsComplete(t *testing.T) {
 			}
 		}
 	}
-	walk((&apiv1.State{}).ProtoReflect().Descriptor())
+	walk((&statev1.State{}).ProtoReflect().Descriptor())
 }
 
 func TestRoundTrip(t *testing.T) {

@@ -21,14 +21,16 @@ var mayImport = map[string][]string{
 	"cmd/isthmus":           {"cmd/isthmus/...", "control/...", "bench", "dataplane/...", "pkg/..."},
 	"cmd/isthmus/demo":      {"cmd/isthmus/appliance", "control/...", "dataplane/...", "pkg/..."},
 	"cmd/isthmus/appliance": {"pkg/wire", "pkg/netns"},
-	"control/...":           {"control/...", "dataplane", "dataplane/port", "pkg/vpc", "pkg/netns", "pkg/wire"},
-	"control/api/...":       {},
+	"control/store":         {},
+	"control/...":           {"control/...", "dataplane", "dataplane/port", "pkg/vpc/...", "pkg/netns", "pkg/wire"},
+	"control/api/...":       {"control/api/state/v1"},
 	"control/integration":   {"control/...", "dataplane/...", "pkg/..."},
 	"dataplane":             {"dataplane/port", "dataplane/flow", "dataplane/balance", "pkg/vpc", "pkg/wire"},
 	"dataplane/port/...":    {"dataplane/port", "pkg/wire"},
 	"dataplane/flow":        {},
 	"dataplane/balance":     {},
 	"pkg/vpc":               {},
+	"pkg/vpc/resource":      {"pkg/vpc"},
 	"pkg/wire":              {},
 	"pkg/pkttest":           {},
 	"pkg/netns":             {},
@@ -57,7 +59,7 @@ var outside = map[string][]string{
 
 // onlyStandard are the packages that stand on the standard library, each with its exceptions.
 var onlyStandard = map[string][]string{
-	"pkg/vpc":        nil,
+	"pkg/vpc/...":    nil,
 	"pkg/wire":       {"golang.org/x/sys/cpu"}, // which instructions there are, as the standard library asks it
 	"dataplane/flow": nil,
 }

@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Isthmus Authors
 # SPDX-License-Identifier: Apache-2.0
 #
-# Generates control/api/v1 again from isthmus.proto. Needs protoc (Debian: protobuf-compiler); the generators are built
+# Generates the Go code of control/api again from its .proto files. Needs protoc (Debian: protobuf-compiler); the generators are built
 # in a directory of their own at the versions below, so that go.mod does not know them.
 set -eu
 
@@ -17,4 +17,4 @@ GOFLAGS=-mod=mod GOBIN=$bin go install google.golang.org/grpc/cmd/protoc-gen-go-
 PATH=$bin:$PATH protoc -I . \
 	--go_out=. --go_opt=paths=source_relative \
 	--go-grpc_out=. --go-grpc_opt=paths=source_relative \
-	control/api/v1/isthmus.proto
+	control/api/state/v1/*.proto control/api/v1/*.proto

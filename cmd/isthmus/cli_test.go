@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 )
 
@@ -111,7 +112,7 @@ func TestStatusOutput(t *testing.T) {
 	f := &fakeDaemon{status: &apiv1.StatusResponse{
 		Version: "v1", Uptime: durationpb.New(90 * time.Second), StateFile: "/etc/state.yaml", AppliedRevision: 7, DesiredRevision: 8,
 		Error:   "state.yaml:1:2: a: b\nstate.yaml:3:4: c: d",
-		Testing: &apiv1.Testing{IdleTimeout: durationpb.New(2 * time.Second)},
+		Testing: &statev1.Testing{IdleTimeout: durationpb.New(2 * time.Second)},
 		Ports: []*apiv1.PortStatus{
 			{Id: "consumer", Kind: "tun", Open: true, Queues: 2, Offloads: []string{"checksum", "tso"}, OffloadsOff: []string{"USO: no"}, TxRefused: 1, RxInvalid: 2},
 			{Id: "provider", Kind: "tap", Error: "no such namespace"},

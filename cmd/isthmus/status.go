@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
@@ -75,7 +76,7 @@ func printStatus(w io.Writer, s *apiv1.StatusResponse) {
 }
 
 // testingText lists the overrides in force.
-func testingText(t *apiv1.Testing) string {
+func testingText(t *statev1.Testing) string {
 	var parts []string
 	add := func(name string, d *durationpb.Duration) {
 		if d != nil {

@@ -5,14 +5,9 @@
 // versions:
 // - protoc-gen-go-grpc v1.6.2
 // - protoc             v3.21.12
-// source: control/api/v1/isthmus.proto
+// source: control/api/v1/inspect.proto
 
-// The one schema of the configuration file and of the daemon's API.
-//
-// In YAML the fields keep the names they have here. Durations are written with a unit (350s, 1.5s, 5m), enum values
-// as AWS writes them (TCP, on_first_ack, GatewayLoadBalancer), addresses and prefixes as usual (10.0.1.5,
-// 10.0.0.0/16). A field marked optional has the default named in its comment; every other field is as if it had been
-// written with its zero value when it is left out.
+// Inspect is the part of the daemon's API that looks inside. Messages of resources are in resources.proto.
 
 package apiv1
 
@@ -217,5 +212,5 @@ var Inspect_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 	},
-	Metadata: "control/api/v1/isthmus.proto",
+	Metadata: "control/api/v1/inspect.proto",
 }
