@@ -90,7 +90,7 @@ func openTUN(p vpc.Port, queues int) (tun *port.TUN, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return tun, netns.ConfigurePort(ns, p.Device, netns.PortOptions{Addresses: p.Addresses, Routes: p.Routes})
+	return tun, netns.ConfigurePort(ns, p.Device, netns.PortOptions{Addresses: p.Addresses, Routes: netns.MainRoutes(p.Routes)})
 }
 
 // benchState is one endpoint of one service: a listener, a target group and a target for each port of the load.

@@ -51,6 +51,8 @@ type dialFunc func(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 type opener interface {
 	// open opens a port in its namespace and configures it, for transit where a GWLB endpoint is alone on it.
 	open(spec *vpc.Port, transit bool) (device, error)
+	// setRoutes makes the routes through the device of an open port those of spec.
+	setRoutes(spec *vpc.Port) error
 	// narrow says what of a port and the ways from it to appliances carries less than they need, as a *narrowError; nil if
 	// nothing does.
 	narrow(spec *vpc.Port, ways []way) error
@@ -77,9 +79,30 @@ type attachment struct {
 	lookAt   time.Time // when to look for them again
 }
 
-// serves says whether the attachment is as a port has to be that is used so.
+// serves says whether the attachment is, but for its routes, as a port has to be that is used so.
 func (at *attachment) serves(spec *vpc.Port, use portUse) bool {
-	return reflect.DeepEqual(at.spec, *spec) && at.use.transit(spec) == use.transit(spec)
+	old := at.spec
+	old.Routes, old.TableRoutes = spec.Routes, spec.TableRoutes
+	return reflect.DeepEqual(old, *spec) && at.use.transit(spec) == use.transit(spec)
+}
+
+// reroute gives ports that stay the routes of their newest spec. Only then does what they lead to change: the device and
+// its flows are left alone.
+func (a *attacher) reroute(s *vpc.State) {
+	for i := range s.Ports {
+		spec := &s.Ports[i]
+		at := a.ports[spec.ID]
+		if at == nil || slices.Equal(at.spec.Routes, spec.Routes) && slices.Equal(at.spec.TableRoutes, spec.TableRoutes) {
+			continue
+		}
+		at.spec.Routes, at.spec.TableRoutes = spec.Routes, spec.TableRoutes
+		if at.used == nil {
+			continue
+		}
+		if err := a.from.setRoutes(&at.spec); err != nil {
+			a.log.Warn("routes of a port are not as they should be", "port", spec.ID, "netns", spec.Netns, "error", err)
+		}
+	}
 }
 
 // attacher opens and closes ports. It is not a task: the reconciler calls it, one call at a time, so that it knows

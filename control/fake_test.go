@@ -133,11 +133,12 @@ type fakeKernel struct {
 	mtu     map[string]int    // of what is around a port by id; those that are not listed are wide enough
 	wrong   map[string][]string
 	devices map[string]*fakeDevice
+	routes  map[string][]netip.Prefix // by id, of ports whose routes were changed
 	dial    dialFunc
 }
 
 func newFakeKernel() *fakeKernel {
-	return &fakeKernel{spaces: map[string]uint64{}, devices: map[string]*fakeDevice{}}
+	return &fakeKernel{spaces: map[string]uint64{}, devices: map[string]*fakeDevice{}, routes: map[string][]netip.Prefix{}}
 }
 
 // fakeDevice is a memory port with a name of which there is one.
@@ -180,6 +181,13 @@ func (k *fakeKernel) open(spec *vpc.Port, transit bool) (device, error) {
 	d := &fakeDevice{Mem: port.NewMem(port.MemConfig{Name: spec.ID}), kernel: k, place: place}
 	k.devices[place] = d
 	return device{port: d, ns: ns, offloads: port.Offloads{VNetHdr: true, Csum: true, TSO: true, Reasons: []string{"USO: not here"}}}, nil
+}
+
+func (k *fakeKernel) setRoutes(spec *vpc.Port) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.routes[spec.ID] = spec.Routes
+	return nil
 }
 
 func (k *fakeKernel) narrow(spec *vpc.Port, ways []way) error {

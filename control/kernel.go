@@ -42,8 +42,26 @@ func (k kernel) open(spec *vpc.Port, transit bool) (device, error) {
 	cfg := port.Config{
 		Name: spec.ID, Device: spec.Device, Queues: k.queues, Disable: k.off, Subnet: spec.Subnet, Gateway: spec.Gateway,
 	}
-	options := netns.PortOptions{Addresses: spec.Addresses, Routes: spec.Routes, Bridge: spec.Bridge, Transit: transit}
+	options := netns.PortOptions{Addresses: spec.Addresses, Routes: routesOf(spec), Bridge: spec.Bridge, Transit: transit}
 	return openDevice(ns, spec.Kind, cfg, options)
+}
+
+func (k kernel) setRoutes(spec *vpc.Port) error {
+	ns, err := netns.Open(spec.Netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return netns.SetPortRoutes(ns, spec.Device, routesOf(spec))
+}
+
+// routesOf are the routes of a port, those in the main table first.
+func routesOf(spec *vpc.Port) []netns.PortRoute {
+	routes := netns.MainRoutes(spec.Routes)
+	for _, r := range spec.TableRoutes {
+		routes = append(routes, netns.PortRoute{Destination: r.Destination, Table: int(r.Table)})
+	}
+	return routes
 }
 
 // openDevice makes a device in a namespace and configures it.

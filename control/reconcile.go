@@ -202,6 +202,7 @@ func (r *reconciler) put(s *vpc.State) error {
 		}
 	}
 	a.ports, r.state = next, s
+	a.reroute(s)
 	a.close(old...)
 	for _, spec := range waiting {
 		a.ports[spec.ID] = a.attach(spec, uses[spec.ID], now)

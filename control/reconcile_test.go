@@ -67,13 +67,32 @@ func TestChangedPortKeepsItsName(t *testing.T) {
 	r, e, k := newTestReconciler(t)
 	put(t, r, reference())
 	s := reference()
-	s.Ports[0].Routes[0] = prefix("10.0.3.0/24")
+	s.Ports[0].Addresses[0] = prefix("10.0.3.5/24")
 	put(t, r, s)
 	if got := k.openIDs(); !slices.Equal(got[3:], []string{"consumer-a"}) {
 		t.Errorf("opened %v", got)
 	}
 	if len(e.portIDs()) != 3 || e.applies() != 3 {
 		t.Errorf("the engine uses %v after %d states, want all three ports after 3", e.portIDs(), e.applies())
+	}
+}
+
+// TestChangedRoutesLeaveThePortOpen adds an ENI to what a namespace reaches: connections to the others must not notice.
+func TestChangedRoutesLeaveThePortOpen(t *testing.T) {
+	r, e, k := newTestReconciler(t)
+	put(t, r, reference())
+	s := reference()
+	s.Ports[0].Routes = append(s.Ports[0].Routes, prefix("10.0.3.7/32"))
+	put(t, r, s)
+	if got := k.openIDs(); len(got) != 3 || e.applies() != 2 {
+		t.Errorf("opened %v in %d states, want three ports and 2 states", got, e.applies())
+	}
+	if got := k.routes; len(got) != 1 || !slices.Equal(got["consumer-a"], s.Ports[0].Routes) {
+		t.Errorf("routes were set to %v", got)
+	}
+	put(t, r, s)
+	if len(k.routes) != 1 {
+		t.Errorf("routes of ports that did not change were set: %v", k.routes)
 	}
 }
 

@@ -96,7 +96,7 @@ func TestConfigurePort(t *testing.T) {
 
 	must(t, netns.ConfigurePort(ns, "tun0", netns.PortOptions{
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.1.0.5/32")},
-		Routes:    []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")},
+		Routes:    netns.MainRoutes([]netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}),
 	}))
 	must(t, netns.ConfigurePort(ns, "tap0", netns.PortOptions{Bridge: "br"}))
 

@@ -24,12 +24,18 @@ type PortOptions struct {
 	// Addresses are the namespace's own on the device, each with its on-link prefix.
 	Addresses []netip.Prefix
 	// Routes are what the namespace reaches through the device.
-	Routes []netip.Prefix
+	Routes []PortRoute
 	// Bridge is the bridge the device joins, or empty.
 	Bridge string
 	// Transit makes the device a next hop: traffic of others passes it in both directions, of both families and from any
 	// source. Only the device's own settings are made so; those of its namespace are its maker's.
 	Transit bool
+}
+
+// PortRoute is what a namespace reaches through a port's device, for those whose packets look into the table.
+type PortRoute struct {
+	Destination netip.Prefix
+	Table       int // 0 is the main table
 }
 
 // quietPort are the settings of a port that carries no IPv6: the kernel's own solicitations would reach the dataplane
@@ -95,12 +101,7 @@ func ConfigurePort(ns *NS, device string, options PortOptions) error {
 		if err := h.LinkSetUp(l); err != nil {
 			return fmt.Errorf("set up: %w", err)
 		}
-		for _, route := range options.Routes {
-			if err := addRoute(h, l, route, netip.Addr{}); err != nil {
-				return fmt.Errorf("add route %s: %w", route, err)
-			}
-		}
-		return nil
+		return syncRoutes(h, l, options.Routes)
 	})
 }
 

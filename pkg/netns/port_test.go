@@ -8,6 +8,8 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +54,7 @@ func TestTransitPort(t *testing.T) {
 	must(t, netns.AddAddress(ns, "lo", netip.MustParsePrefix("fd00:9::1/128")))
 	tun := openTUN(t, ns, "tun0")
 	must(t, netns.ConfigurePort(ns, "tun0", netns.PortOptions{
-		Routes: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/64")}, Transit: true,
+		Routes: []netns.PortRoute{{Destination: netip.MustParsePrefix("10.1.0.0/16")}, {Destination: netip.MustParsePrefix("fd00:1::/64")}}, Transit: true,
 	}))
 	router("0")
 	router("1")
@@ -95,4 +97,50 @@ func groupsOf(t *testing.T, ns *netns.NS, link string) (groups []string) {
 		return err
 	}))
 	return groups
+}
+
+// TestPortRoutes changes the routes of a port in two tables, beside one that is another's.
+func TestPortRoutes(t *testing.T) {
+	ns := netnstest.New(t)
+	openTUN(t, ns, "tun0")
+	prefix := netip.MustParsePrefix
+	must(t, netns.ConfigurePort(ns, "tun0", netns.PortOptions{Routes: []netns.PortRoute{
+		{Destination: prefix("10.1.0.1/16")}, {Destination: prefix("10.2.0.0/16"), Table: 100},
+	}}))
+	must(t, netns.SetRoute(ns, netns.Route{Destination: prefix("10.9.0.0/16"), Link: "tun0"}))
+	check := func(want map[string]string) {
+		t.Helper()
+		for _, table := range []string{"main", "100"} {
+			if got := routesThrough(t, ns, table); got != want[table] {
+				t.Errorf("table %s has %q, want %q", table, got, want[table])
+			}
+		}
+	}
+	check(map[string]string{"main": "10.1.0.0/16 10.9.0.0/16", "100": "10.2.0.0/16"})
+	must(t, netns.SetPortRoutes(ns, "tun0", []netns.PortRoute{
+		{Destination: prefix("10.2.0.0/16"), Table: 100}, {Destination: prefix("10.3.0.0/16"), Table: 100}, {Destination: prefix("10.4.0.7/32")},
+		{Destination: prefix("0.0.0.0/0"), Table: 100},
+	}))
+	check(map[string]string{"main": "10.4.0.7 10.9.0.0/16", "100": "10.2.0.0/16 10.3.0.0/16 default"})
+	must(t, netns.SetPortRoutes(ns, "tun0", nil))
+	check(map[string]string{"main": "10.9.0.0/16", "100": ""})
+	if err := netns.SetPortRoutes(ns, "tun7", nil); err == nil || !strings.Contains(err.Error(), "tun7") {
+		t.Errorf("a device that is not there: %v", err)
+	}
+}
+
+// routesThrough asks ip for the destinations that a table has.
+func routesThrough(t *testing.T, ns *netns.NS, table string) string {
+	t.Helper()
+	var out []byte
+	must(t, netns.Do(ns, func() (err error) {
+		out, err = exec.Command("ip", "-4", "route", "show", "table", table).Output()
+		return err
+	}))
+	var destinations []string
+	for line := range strings.Lines(string(out)) {
+		destinations = append(destinations, strings.Fields(line)[0])
+	}
+	slices.Sort(destinations)
+	return strings.Join(destinations, " ")
 }

@@ -76,12 +76,20 @@ type Port struct {
 	// Addresses and Routes are set on a TUN device: the namespace's own addresses, and the prefixes that it reaches
 	// through the device (those of ENIs).
 	Addresses, Routes []netip.Prefix
+	// TableRoutes are routes through a TUN device in tables of the namespace that its maker leads packets to.
+	TableRoutes []TableRoute
 
 	// Bridge is the bridge a TAP device joins. Subnet is what is on link there; Gateway, inside Subnet, is the next hop
 	// for all else.
 	Bridge  string
 	Subnet  netip.Prefix
 	Gateway netip.Addr
+}
+
+// TableRoute is a route in a routing table of a port's namespace.
+type TableRoute struct {
+	Destination netip.Prefix
+	Table       uint32 // the kernel's number; 0 is the main table
 }
 
 // ENI is one elastic network interface: an address in a zone, reached through one or more ports of its VPC.
@@ -269,11 +277,13 @@ func (t EndpointType) String() string {
 // balancer endpoint exactly one. The ENI of the latter is either alone on a TUN port, and then is the next hop of all that
 // is routed into that device, or on TAP ports, and then is a next hop by its address.
 type Endpoint struct {
-	ID      string // vpce- and 17 hexadecimal digits
-	Type    EndpointType
-	Service string
-	VPC     string
-	ENIs    []ENI
+	ID   string // vpce- and 17 hexadecimal digits
+	Type EndpointType
+	// Generation tells lives of an endpoint apart: with another one it is another endpoint, and flows of the earlier one end.
+	Generation uint32
+	Service    string
+	VPC        string
+	ENIs       []ENI
 	// SecurityGroups are IDs of the groups that say who may open a connection to an interface endpoint: whoever one of them
 	// lets in. Filtered without any is everybody refused; a GWLB endpoint is never filtered.
 	SecurityGroups []string
