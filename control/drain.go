@@ -15,7 +15,8 @@ import (
 const forgetAfter = vpc.MaxDeregistrationDelay + vpc.MaxIdleTimeout
 
 // drains remembers since when targets are being deregistered: those that the state says are draining, and those that it
-// no longer has. It is pure: time comes in with the calls. A restart of the daemon begins the delays again.
+// no longer has. It is pure: time comes in with the calls. A restart of the daemon begins the delays again where the state
+// does not say since when.
 type drains struct {
 	leaving map[dataplane.TargetID]*leaving
 	present map[dataplane.TargetID]bool // targets of the newest state
@@ -47,7 +48,11 @@ func (d *drains) update(s *vpc.State, now time.Time) {
 				delete(d.leaving, id)
 				continue
 			}
-			d.begin(id, now).left = false
+			since := t.DrainingSince
+			if since.IsZero() {
+				since = now
+			}
+			d.begin(id, since).left = false
 		}
 	}
 	for id := range d.present {

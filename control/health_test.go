@@ -387,3 +387,20 @@ func TestDrains(t *testing.T) {
 		t.Error("a target of no group is remembered")
 	}
 }
+
+// TestDrainsSince restarts the daemon in the middle of a delay: what the state says goes on.
+func TestDrainsSince(t *testing.T) {
+	start := time.Unix(1000, 0)
+	s, id, _ := healthState()
+	g := &s.TargetGroups[0]
+	g.DeregistrationDelay, g.TerminateOnDeregistration = 10*time.Second, true
+	g.Targets[0].Draining, g.Targets[0].DrainingSince = true, start
+	d := newDrains()
+	d.update(s, start.Add(7*time.Second))
+	if ids, next := d.ended(start.Add(9 * time.Second)); len(ids) != 0 || next != start.Add(10*time.Second) {
+		t.Errorf("ended are %v, the next at %v", ids, next)
+	}
+	if ids, _ := d.ended(start.Add(10 * time.Second)); !ids[id] {
+		t.Errorf("ended are %v, want %v", ids, id)
+	}
+}

@@ -218,6 +218,8 @@ type Target struct {
 	Zone    string
 	// Draining targets keep their connections and get no new ones.
 	Draining bool
+	// DrainingSince is when that began, for the deregistration delay; zero: when it is first told.
+	DrainingSince time.Time
 }
 
 // CheckProtocol is the protocol of a health check.
