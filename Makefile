@@ -21,7 +21,7 @@ test: setup ## every test, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -p 2 -timeout 12m ./...
 
-bench: setup build ## a quick comparison with the null copier, the kernel's NAT and HAProxy
+bench: setup build ## a quick comparison with bare copiers, the kernel's NAT and VXLAN, and HAProxy
 	bin/isthmus bench run --out bench/out $(BENCHFLAGS)
 
 fuzz: ## each fuzz target for FUZZTIME

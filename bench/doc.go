@@ -1,11 +1,11 @@
 // SPDX-FileCopyrightText: The Isthmus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bench compares the dataplane with its speed of light and with its peers, on one machine and with real TCP.
+// Package bench compares the dataplane with its speed of light and with its peers, on one machine and with real traffic.
 //
 // A *scenario* says what the load is and what is measured. A *system* is what stands between the client's namespace
-// and the server's. Client and server are the same programs, the same addresses and the same segment size (8460) for
-// every system, and each round of each system builds everything anew: namespaces, devices, processes. The rounds of
+// and the server's: an interface endpoint, a GWLB endpoint with an appliance, or what can take the place of either. Client
+// and server are the same programs, the same addresses and the same segment size (8460) for every system, and each round of each system builds everything anew: namespaces, devices, processes. The rounds of
 // all systems are interleaved, and systems are compared round by round. README.md beside this file has the method.
 //
 // The files:
@@ -14,9 +14,10 @@
 //	round.go        one round of one system: up, load, warm-up, window, down
 //	scenario.go     the scenarios: load and metrics
 //	system.go       what a system is, the addresses, and one file for each system_*.go
+//	tunnel.go       what isthmus and null share; router.go what systems of GWLB endpoints share
 //	load.go         the load's specification; load_*.go are its clients and servers, header.go checks PROXY headers
 //	process.go      child processes, parent's side; helper.go the child's side
 //	report.go       report.json; summary.go its arithmetic; table.go the table; environment.go the machine
 //
-// Package bench/null is the copier that bounds what any dataplane between two TUN devices can do.
+// Package bench/null has the copiers that bound what any dataplane between two TUN devices can do.
 package bench

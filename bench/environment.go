@@ -51,7 +51,7 @@ func environment(cfg Config) Environment {
 		Processor: processor(), CPUs: runtime.NumCPU(), GOMAXPROCS: runtime.GOMAXPROCS(0),
 		Mitigations: mitigations(),
 		Versions: present(map[string]string{
-			"haproxy": firstLine("haproxy", "-v"), "nft": firstLine("nft", "--version"),
+			"haproxy": firstLine("haproxy", "-v"), "nft": firstLine("nft", "--version"), "ip": firstLine("ip", "-V"),
 		}),
 		Offloads: map[string]string{},
 		Workers:  cfg.Workers, Pinned: cfg.Pin, MSS: segmentSize, DeviceMTU: netns.PortMTU,

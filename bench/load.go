@@ -20,6 +20,7 @@ const (
 	kindBulk    = "bulk"    // the client writes as fast as it can, the server reads and discards
 	kindHTTP    = "http"    // requests one after the other on connections that stay
 	kindConnect = "connect" // connections that the server closes at once
+	kindPackets = "packets" // small UDP packets, as many as get through
 )
 
 // loadSpec tells client and server the same.
@@ -128,6 +129,8 @@ func startClient(spec []byte) (*helper, error) {
 		for range s.Parallel {
 			go connectClient(&s, t, begun)
 		}
+	case kindPackets:
+		go func() { t.fail(packetClient(&s, t)) }()
 	default:
 		return nil, fmt.Errorf("unknown kind of load %q", s.Kind)
 	}
@@ -144,8 +147,9 @@ func startServer(spec []byte) (*helper, error) {
 		return nil, err
 	}
 	t := newTally()
-	if s.Kind == kindConnect {
-		if err := connectServer(&s, t); err != nil {
+	start := map[string]func(*loadSpec, *tally) error{kindConnect: connectServer, kindPackets: packetServer}[s.Kind]
+	if start != nil {
+		if err := start(&s, t); err != nil {
 			return nil, err
 		}
 		return &helper{sample: t.sample}, nil

@@ -89,6 +89,7 @@ func requests(conn net.Conn, t *tally, l *latencies) error {
 		}
 		l.record(time.Since(begun))
 		t.count.Add(1)
+		t.bytes.Add(uint64(len(httpRequest) + len(httpResponse)))
 		t.success()
 	}
 }

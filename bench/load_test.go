@@ -18,6 +18,9 @@ import (
 	"time"
 
 	"github.com/pires/go-proxyproto"
+	"golang.org/x/sys/unix"
+
+	"github.com/isthmus-net/isthmus/pkg/pkttest"
 )
 
 // Connections go round all ports from one address, then from the next.
@@ -38,6 +41,75 @@ func TestSource(t *testing.T) {
 	if again, _ := s.source(160); again != clients[0].Addr() {
 		t.Errorf("connection 160 is from %s", again)
 	}
+}
+
+func TestSmallPacket(t *testing.T) {
+	s := inspectedLoad(kindPackets, 1)
+	b := smallPacket(&s)
+	p := pkttest.Decode(t, b)
+	if len(b) != packetSize || p.UDP == nil || p.IP.SrcIP.String() != clients[0].Addr().String() ||
+		netip.AddrPortFrom(target.Addr(), uint16(p.UDP.DstPort)) != s.Service {
+		t.Errorf("the packet is %v", p.IP)
+	}
+	pkttest.Verify(t, b)
+}
+
+// Of several reports the newest counts; where there is none, waiting ends.
+func TestNewestReport(t *testing.T) {
+	fd, to := loopback(t)
+	if _, err := newestReport(fd, time.Millisecond); !errors.Is(err, syscall.EAGAIN) {
+		t.Errorf("without a report: %v", err)
+	}
+	for _, n := range []uint64{1, 64, 192} {
+		if err := unix.Sendto(fd, binary.NativeEndian.AppendUint64(nil, n), 0, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := newestReport(fd, time.Second); n != 192 || err != nil {
+		t.Errorf("newest report %d, %v; want 192", n, err)
+	}
+}
+
+// A super-packet counts as what it was made of.
+func TestCounter(t *testing.T) {
+	fd, to := loopback(t)
+	if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_GRO, 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{0, 36} { // 0: no super-packet
+		if err := unix.SetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT, size); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Sendto(fd, make([]byte, 10*36+5), 0, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	packets, bytes := uint64(0), uint64(0)
+	for c := newCounter(fd); packets < 12; {
+		p, b, err := c.receive()
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets, bytes = packets+p, bytes+b
+	}
+	if want := uint64(2*(10*36+5) + 12*28); packets != 12 || bytes != want {
+		t.Errorf("counted %d packets of %d bytes together, want 12 of %d", packets, bytes, want)
+	}
+}
+
+// loopback is a UDP socket and its own address.
+func loopback(t *testing.T) (fd int, to *unix.SockaddrInet4) {
+	t.Helper()
+	fd, err := udpSocket(0)
+	if err != nil {
+		t.Skipf("needs root for large socket buffers: %v", err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: name.(*unix.SockaddrInet4).Port}
 }
 
 func TestClassify(t *testing.T) {

@@ -21,5 +21,7 @@ func TestMain(m *testing.M) {
 	}
 	// Under the race detector every process sleeps a second before it ends, and a round has three.
 	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
-	os.Exit(m.Run())
+	status := m.Run()
+	os.RemoveAll(builtIn)
+	os.Exit(status)
 }

@@ -7,9 +7,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -153,6 +155,33 @@ func (p *process) stop() error {
 	}
 	<-p.ended
 	return nil
+}
+
+// awaitSocket waits until the role's process, or another in its namespace, has a socket that takes what is sent to the
+// local address: one that listens, if proto is tcp. Connecting would tell as well, but a proxy would go on to a server that
+// is not there yet.
+func (p *process) awaitSocket(ctx context.Context, proto string, local netip.AddrPort) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	state := map[string]string{"tcp": "0A", "udp": "07"}[proto] // as the kernel's tcp_states.h numbers them
+	address := local.Addr().As4()
+	name := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(address[:]), local.Port())
+	for {
+		sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", p.PID, proto))
+		if err != nil {
+			return p.explain(fmt.Errorf("wait for its socket: %w", err))
+		}
+		for line := range strings.Lines(string(sockets)) {
+			if f := strings.Fields(line); len(f) > 3 && f[1] == name && f[3] == state {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return p.explain(fmt.Errorf("wait for its socket at %s: %w", local, ctx.Err()))
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // cpu returns the processor time, user and system, that the role's process has used.

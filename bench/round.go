@@ -31,13 +31,16 @@ func round(
 	}
 	defer func() {
 		err = errors.Join(err, b.close())
-		if err != nil && b.dataplane != nil {
-			if said := strings.TrimSpace(b.dataplane.stderr.String()); said != "" {
+		for _, p := range []*process{b.dataplane, b.appliance} {
+			if err == nil || p == nil {
+				continue
+			}
+			if said := strings.TrimSpace(p.stderr.String()); said != "" {
 				err = fmt.Errorf("%w (%s)", err, said)
 			}
 		}
 	}()
-	if err := sys.up(ctx, b); err != nil {
+	if err := sys.builder(sc)(ctx, b); err != nil {
 		return nil, "", err
 	}
 	if b.dataplane != nil {
@@ -57,7 +60,7 @@ func (b *bed) measure(ctx context.Context, sc *scenario) (w window, err error) {
 		return w, err
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
-	client, err := startProcess(ctx, b.self, b.client, roleClient, b.load)
+	client, err := startProcess(ctx, b.self, b.origin(), roleClient, b.load)
 	if err != nil {
 		return w, err
 	}
@@ -96,7 +99,7 @@ func (b *bed) read(ctx context.Context, client, server *process) (r reading, err
 	if r.server, err = server.mark(ctx); err != nil {
 		return r, err
 	}
-	for _, p := range []*process{client, server, b.dataplane} {
+	for _, p := range []*process{client, server, b.dataplane, b.appliance} {
 		if p == nil {
 			continue
 		}

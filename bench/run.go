@@ -27,6 +27,8 @@ type Config struct {
 	Pin       bool // pin those workers to processors
 	// Progress receives a line for each thing that happens.
 	Progress io.Writer
+	// Appliance is the command that runs an appliance in hairpin mode. Nil is this program's own `appliance`.
+	Appliance []string
 	// Self is the command that calls Helper, to which role and specification are added. Nil is this program's own
 	// `bench helper`.
 	Self []string
@@ -52,14 +54,17 @@ func namesOf[T any](all []T, name func(T) string) []string {
 // Run runs every scenario on every system. The report is valid, if short, beside an error too: when systems were taken
 // out, or ctx ended. All that a round made is removed before Run returns.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	r := &runner{cfg: cfg, self: cfg.Self}
-	if r.self == nil {
-		program, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find this program: %w", err)
-		}
-		r.self = []string{program, "bench", "helper"}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
 	}
+	if cfg.Self == nil {
+		cfg.Self = []string{program, "bench", "helper"}
+	}
+	if cfg.Appliance == nil {
+		cfg.Appliance = []string{program, "appliance"}
+	}
+	r := &runner{cfg: cfg, self: cfg.Self}
 	chosen, err := pick("system", systems(), cfg.Systems, systemName)
 	if err != nil {
 		return nil, err
@@ -130,8 +135,16 @@ func (r *runner) scenario(ctx context.Context, sc *scenario) error {
 		rounds []roundValues
 		failed []error
 		spoilt = map[string]int{}
-		left   = slices.Clone(r.systems)
+		left   []system
 	)
+	for _, sys := range r.systems {
+		if sys.builder(sc) != nil {
+			left = append(left, sys)
+		}
+	}
+	if len(left) == 0 {
+		r.say("%s: none of the systems takes part", sc.name)
+	}
 	for attempt := 0; len(rounds) < r.cfg.Rounds && len(left) > 0; attempt++ {
 		values, culprit, err := r.all(ctx, sc, left, len(rounds)+1, attempt)
 		if ctx.Err() != nil {

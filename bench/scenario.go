@@ -12,6 +12,9 @@ import (
 type scenario struct {
 	name string
 	load loadSpec
+	// inspected says that client and server are in one VPC, and that a GWLB endpoint leads what passes between them through
+	// an appliance; otherwise an interface endpoint leads from one VPC to the other.
+	inspected bool
 	// atServer says that the receiver's counters count, not the client's.
 	atServer bool
 	values   func(window) []value
@@ -22,8 +25,8 @@ type window struct {
 	elapsed      time.Duration
 	count, bytes float64
 	p50, p99     time.Duration
-	// dataplane is the processor time of the system's process, 0 when it has none; all is that of client and server
-	// as well.
+	// dataplane is the processor time of the system's process, 0 when it has none; all is that of client, server and
+	// appliance as well.
 	dataplane, all time.Duration
 }
 
@@ -37,6 +40,9 @@ func scenarios() []scenario {
 		{name: "tcp-bulk-pp2", load: announced, atServer: true, values: bulkValues},
 		{name: "http-keepalive", load: load(kindHTTP, 1, 32), values: httpValues},
 		{name: "tcp-connect", load: load(kindConnect, 40, 16), values: connectValues},
+		{name: "gwlb-bulk", load: inspectedLoad(kindBulk, 1), inspected: true, atServer: true, values: bulkValues},
+		{name: "gwlb-requests", load: inspectedLoad(kindHTTP, 32), inspected: true, values: httpValues},
+		{name: "gwlb-small-64", load: inspectedLoad(kindPackets, 1), inspected: true, atServer: true, values: packetValues},
 	}
 }
 
@@ -51,10 +57,20 @@ func load(kind string, ports, parallel int) loadSpec {
 	}
 }
 
+// inspectedLoad is a load whose client knows the server's own address: appliances are on the way, and not addressed.
+func inspectedLoad(kind string, parallel int) loadSpec {
+	s := load(kind, 1, parallel)
+	s.Service = netip.AddrPortFrom(target.Addr(), servicePort)
+	return s
+}
+
 func bulkValues(w window) []value {
 	gigabytes := w.bytes / 1e9
 	values := []value{{"throughput", "Gbit/s", 8 * gigabytes / w.elapsed.Seconds()}}
-	return append(values, w.costs("s/GB", gigabytes)...)
+	if gigabytes > 0 {
+		values = append(values, value{"cpu-all", "s/GB", w.all.Seconds() / gigabytes})
+	}
+	return append(values, w.perGigabyte()...)
 }
 
 func httpValues(w window) []value {
@@ -63,12 +79,27 @@ func httpValues(w window) []value {
 		{"latency-p50", "µs", microseconds(w.p50)},
 		{"latency-p99", "µs", microseconds(w.p99)},
 	}
-	return append(values, w.costs("µs/request", w.count/1e6)...)
+	values = append(values, w.costs("µs/request", w.count/1e6)...)
+	return append(values, w.perGigabyte()...)
 }
 
 func connectValues(w window) []value {
 	values := []value{{"connections", "1/s", w.count / w.elapsed.Seconds()}}
 	return append(values, w.costs("µs/connection", w.count/1e6)...)
+}
+
+func packetValues(w window) []value {
+	values := []value{{"packets", "1/s", w.count / w.elapsed.Seconds()}}
+	values = append(values, w.costs("ns/packet", w.count/1e9)...)
+	return append(values, w.perGigabyte()...)
+}
+
+// perGigabyte is what the dataplane's process costs for each gigabyte of payload.
+func (w window) perGigabyte() []value {
+	if w.dataplane == 0 || w.bytes == 0 {
+		return nil
+	}
+	return []value{{"cpu-per-gb", "s/GB", w.dataplane.Seconds() / (w.bytes / 1e9)}}
 }
 
 // costs are processor seconds for each unit of the amount of work done.

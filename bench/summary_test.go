@@ -9,11 +9,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestMedianAndSpread(t *testing.T) {
@@ -103,8 +105,18 @@ func TestBetween(t *testing.T) {
 	if got := between(before, after, false); got != atClient {
 		t.Errorf("at the client %+v, want %+v", got, atClient)
 	}
-	want := []value{{"throughput", "Gbit/s", 4}, {"cpu-all", "s/GB", 1}, {"cpu-dataplane", "s/GB", 0.25}}
+	want := []value{{"throughput", "Gbit/s", 4}, {"cpu-all", "s/GB", 1}, {"cpu-per-gb", "s/GB", 0.25}}
 	if diff := cmp.Diff(want, bulkValues(between(before, after, true))); diff != "" {
+		t.Error(diff)
+	}
+	want = []value{{"packets", "1/s", 0.25}, {"cpu-all", "ns/packet", 2e9}, {"cpu-dataplane", "ns/packet", 5e8},
+		{"cpu-per-gb", "s/GB", 0.25}}
+	if diff := cmp.Diff(want, packetValues(between(before, after, true)), cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+		t.Error(diff)
+	}
+	inKernel := between(before, after, true)
+	inKernel.dataplane = 0
+	if diff := cmp.Diff(slices.Delete(want, 2, 4), packetValues(inKernel), cmpopts.EquateApprox(1e-9, 0)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -31,13 +31,15 @@ const (
 	localPorts  = "10000 65535"
 	// device is the name of the link that client and server have, be it a TUN device or the end of a cable.
 	device = "eni"
+	// clientLink and serverLink are the names of the links that a namespace between the two has.
+	clientLink, serverLink = "client", "server"
 	// segmentSize is the MSS of every connection, that of endpoints. Where nothing clamps it, the MTU is chosen so.
 	segmentSize = 8460
 	// endpointMTU is the MTU that leads to segmentSize by itself.
 	endpointMTU = segmentSize + 40
 )
 
-// system is one thing to measure: what carries connections from the client's namespace to the server's.
+// system is one thing to measure: what carries packets between the client's namespace and the server's.
 type system struct {
 	name string
 	// header says that the system writes PROXY protocol headers where a scenario has them. A system that cannot runs
@@ -45,17 +47,27 @@ type system struct {
 	header bool
 	// missing says what the machine lacks for it, or is empty.
 	missing func() string
-	// up builds it in the bed's namespaces and any that it adds.
-	up func(context.Context, *bed) error
+	// up builds it in the bed's namespaces and any that it adds, for scenarios of interface endpoints; inspect does so for
+	// those of GWLB endpoints. Nil means that it takes no part in such scenarios.
+	up, inspect func(context.Context, *bed) error
+}
+
+// builder is what builds the system for a scenario, nil where it takes no part.
+func (s *system) builder(sc *scenario) func(context.Context, *bed) error {
+	if sc.inspected {
+		return s.inspect
+	}
+	return s.up
 }
 
 // systems lists all of them, in the order they are shown in.
 func systems() []system {
 	return []system{
-		{name: "isthmus", header: true, missing: nothing, up: upIsthmus},
-		{name: "null", missing: nothing, up: upNull},
+		{name: "isthmus", header: true, missing: nothing, up: betweenTUNs(roleIsthmus), inspect: inspectBy(roleIsthmus)},
+		{name: "null", missing: nothing, up: betweenTUNs(roleNull), inspect: inspectBy(roleNull)},
 		{name: "kernel-nat", missing: needs("nft", "nftables"), up: upKernelNAT},
 		{name: "haproxy", header: true, missing: needs("haproxy", "haproxy"), up: upHAProxy},
+		{name: "vxlan", missing: needs("ip", "iproute2"), inspect: inspectByVXLAN},
 	}
 }
 
@@ -78,9 +90,11 @@ type bed struct {
 	load   loadSpec
 	client *netns.NS
 	server *netns.NS
+	router *netns.NS // between the two, where a GWLB endpoint is; nil without one
 	others []*netns.NS
 	// dataplane is the system's process; nil when it lives in the kernel.
 	dataplane *process
+	appliance *process // nil where there is none, or none but the kernel
 }
 
 // newBed makes the client's and the server's namespaces, without links.
@@ -95,31 +109,40 @@ func newBed(self []string, cfg Config, load loadSpec) (b *bed, err error) {
 	return b, nil
 }
 
-// middle adds a namespace between client and server, and cables of the MTU to both: it owns the service's address
-// towards the client, and the node's towards the server.
-func (b *bed) middle(mtu int, forward bool) (*netns.NS, error) {
+// another adds a namespace, one that forwards or not.
+func (b *bed) another(forward bool) (*netns.NS, error) {
 	ns, err := newNamespace()
 	if err != nil {
 		return nil, err
 	}
 	b.others = append(b.others, ns)
 	if forward {
-		if err := netns.Forward(ns); err != nil {
-			return nil, err
-		}
+		return ns, netns.Forward(ns)
 	}
-	err = cable(end{ns, "client", []netip.Prefix{service}}, end{b.client, device, clients}, mtu)
+	return ns, nil
+}
+
+// middle adds a namespace between client and server, and cables of the MTU to both: it has an address of its own towards
+// the client, and one towards the server.
+func (b *bed) middle(mtu int, forward bool, toClient, toServer netip.Prefix) (*netns.NS, error) {
+	ns, err := b.another(forward)
 	if err != nil {
 		return nil, err
 	}
-	return ns, cable(end{ns, "server", []netip.Prefix{node}}, end{b.server, device, []netip.Prefix{target}}, mtu)
+	err = cable(end{ns, clientLink, []netip.Prefix{toClient}}, end{b.client, device, clients}, mtu)
+	if err != nil {
+		return nil, err
+	}
+	return ns, cable(end{ns, serverLink, []netip.Prefix{toServer}}, end{b.server, device, []netip.Prefix{target}}, mtu)
 }
 
 // close ends the system and removes all that was made. What is left of the namespaces ends with their last handle.
 func (b *bed) close() error {
 	var errs []error
-	if b.dataplane != nil {
-		errs = append(errs, b.dataplane.stop())
+	for _, p := range []*process{b.appliance, b.dataplane} {
+		if p != nil {
+			errs = append(errs, p.stop())
+		}
 	}
 	for _, ns := range append(b.others, b.client, b.server) {
 		if ns != nil {

@@ -5,12 +5,9 @@ package bench
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"os"
+	"net/netip"
 	"runtime"
-	"strings"
-	"time"
 )
 
 // haproxyConfig is a TCP proxy as its manual advises: as many threads as processors, splicing in the kernel where that
@@ -31,7 +28,7 @@ listen bench
 
 // upHAProxy runs HAProxy in a namespace between client and server.
 func upHAProxy(ctx context.Context, b *bed) error {
-	ns, err := b.middle(endpointMTU, false)
+	ns, err := b.middle(endpointMTU, false, service, node)
 	if err != nil {
 		return err
 	}
@@ -47,31 +44,5 @@ func upHAProxy(ctx context.Context, b *bed) error {
 	if err != nil {
 		return err
 	}
-	return awaitListener(ctx, b.dataplane.PID)
-}
-
-// awaitListener waits until the process listens on the service's first port. Connecting would tell as well, but the
-// proxy would go on to a server that is not there yet.
-func awaitListener(ctx context.Context, pid int) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	const listening = "0A" // the state's number in the kernel's tcp_states.h
-	address := service.Addr().As4()
-	local := fmt.Sprintf("%08X:%04X", binary.LittleEndian.Uint32(address[:]), servicePort)
-	for {
-		sockets, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/tcp", pid))
-		if err != nil {
-			return fmt.Errorf("wait for HAProxy to listen: %w", err)
-		}
-		for line := range strings.Lines(string(sockets)) {
-			if f := strings.Fields(line); len(f) > 3 && f[1] == local && f[3] == listening {
-				return nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for HAProxy to listen: %w", ctx.Err())
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
+	return b.dataplane.awaitSocket(ctx, "tcp", netip.AddrPortFrom(service.Addr(), servicePort))
 }

@@ -24,27 +24,23 @@ const (
 	zone         = "use1-az1"
 )
 
-// upIsthmus runs the dataplane between client and server, without the control plane: the service's address is an
-// endpoint's, the node's a load balancer's.
-func upIsthmus(ctx context.Context, b *bed) (err error) {
-	b.dataplane, err = startProcess(ctx, b.self, nil, roleIsthmus, b.tunnel())
-	return err
-}
-
-// startIsthmus is the dataplane's process.
+// startIsthmus is the dataplane's process: the engine without the control plane.
 func startIsthmus(spec []byte) (*helper, error) {
 	var s tunnelSpec
 	if err := decode(spec, &s); err != nil {
 		return nil, err
 	}
 	state := benchState(&s)
+	if s.Inspected {
+		state = gatewayState(&s)
+	}
 	if err := state.Validate(); err != nil {
 		return nil, err
 	}
 	ports := map[string]port.Port{}
 	offloads := ""
 	for _, p := range state.Ports {
-		tun, err := openTUN(p, s.Workers)
+		tun, err := openTUN(p, s.Workers, s.Inspected && p.ID == consumerPort)
 		if err != nil {
 			return nil, err
 		}
@@ -76,8 +72,8 @@ func startIsthmus(spec []byte) (*helper, error) {
 	return &helper{ready: ready{Offloads: offloads}, stop: stop}, nil
 }
 
-// openTUN opens one of the dataplane's devices and sets it up.
-func openTUN(p vpc.Port, queues int) (tun *port.TUN, err error) {
+// openTUN opens one of the dataplane's devices and sets it up, for transit where a GWLB endpoint is on it.
+func openTUN(p vpc.Port, queues int, transit bool) (tun *port.TUN, err error) {
 	ns, err := netns.Open(p.Netns)
 	if err != nil {
 		return nil, err
@@ -93,7 +89,8 @@ func openTUN(p vpc.Port, queues int) (tun *port.TUN, err error) {
 	return tun, netns.ConfigurePort(ns, p.Device, netns.PortOptions{Addresses: p.Addresses, Routes: netns.MainRoutes(p.Routes)})
 }
 
-// benchState is one endpoint of one service: a listener, a target group and a target for each port of the load.
+// benchState is one interface endpoint of one service: a listener, a target group and a target for each port of the load. The
+// service's address is the endpoint's, the node's a load balancer's.
 func benchState(s *tunnelSpec) *vpc.State {
 	consumer := vpc.VPC{ID: "vpc-0000000000000c11e", CIDRs: []netip.Prefix{service.Masked()}}
 	provider := vpc.VPC{ID: "vpc-0000000000000a1b0", CIDRs: []netip.Prefix{target.Masked()}}
@@ -107,8 +104,8 @@ func benchState(s *tunnelSpec) *vpc.State {
 		HashKey:  [16]byte{1},
 		VPCs:     []vpc.VPC{consumer, provider},
 		Ports: []vpc.Port{
-			{ID: consumerPort, VPC: consumer.ID, Kind: vpc.TUN, Netns: s.Client, Device: device, Addresses: clients},
-			{ID: providerPort, VPC: provider.ID, Kind: vpc.TUN, Netns: s.Server, Device: device,
+			{ID: consumerPort, VPC: consumer.ID, Kind: vpc.TUN, Netns: s.Consumer, Device: device, Addresses: clients},
+			{ID: providerPort, VPC: provider.ID, Kind: vpc.TUN, Netns: s.Provider, Device: device,
 				Addresses: []netip.Prefix{target}},
 		},
 		Services: []vpc.EndpointService{offer},
@@ -126,6 +123,41 @@ func benchState(s *tunnelSpec) *vpc.State {
 	}
 	state.LoadBalancers = []vpc.LoadBalancer{balancer}
 	return state
+}
+
+// gatewayState is one GWLB endpoint, in the router, of a service with one appliance.
+func gatewayState(s *tunnelSpec) *vpc.State {
+	consumer := vpc.VPC{ID: "vpc-0000000000000c11e", CIDRs: []netip.Prefix{routerIn.Masked(), routerOut.Masked()}}
+	provider := vpc.VPC{ID: "vpc-0000000000000a1b0", CIDRs: []netip.Prefix{appliance.Masked()}}
+	group := vpc.TargetGroup{
+		ID: "tg-appliances", VPC: provider.ID,
+		HealthCheck:         vpc.HealthCheck{Protocol: vpc.CheckNone},
+		DeregistrationDelay: 300 * time.Second,
+		Targets:             []vpc.Target{{Address: appliance.Addr(), Port: vpc.GenevePort, Zone: zone}},
+	}
+	balancer := vpc.LoadBalancer{
+		ID: "gwlb-bench", VPC: provider.ID, Type: vpc.Gateway,
+		Nodes:     []vpc.ENI{{Address: gatewayNode.Addr(), Zone: zone, Ports: []string{providerPort}}},
+		Listeners: []vpc.Listener{{TargetGroup: group.ID, IdleTimeout: 350 * time.Second}},
+	}
+	offer := vpc.EndpointService{ID: "vpce-svc-0000000000000be9c", LoadBalancers: []string{balancer.ID}}
+	return &vpc.State{
+		Revision: 1,
+		HashKey:  [16]byte{1},
+		VPCs:     []vpc.VPC{consumer, provider},
+		Ports: []vpc.Port{
+			{ID: consumerPort, VPC: consumer.ID, Kind: vpc.TUN, Netns: s.Consumer, Device: hop},
+			{ID: providerPort, VPC: provider.ID, Kind: vpc.TUN, Netns: s.Provider, Device: device,
+				Addresses: []netip.Prefix{appliance}},
+		},
+		LoadBalancers: []vpc.LoadBalancer{balancer},
+		TargetGroups:  []vpc.TargetGroup{group},
+		Services:      []vpc.EndpointService{offer},
+		Endpoints: []vpc.Endpoint{{
+			ID: "vpce-00000000000000be9", Type: vpc.GatewayLoadBalancer, Service: offer.ID, VPC: consumer.ID,
+			ENIs: []vpc.ENI{{Address: endpointENI, Zone: zone, Ports: []string{consumerPort}}},
+		}},
+	}
 }
 
 // targetGroup has the server as its only target, without health checks.

@@ -17,7 +17,7 @@ import (
 // destination to the server, source to the node, MSS clamped on cables of the same MTU as the dataplane's devices.
 // Its work happens in the processes that send and receive, and so has no processor time of its own.
 func upKernelNAT(ctx context.Context, b *bed) error {
-	router, err := b.middle(netns.PortMTU, true)
+	router, err := b.middle(netns.PortMTU, true, service, node)
 	if err != nil {
 		return err
 	}
@@ -29,14 +29,14 @@ table ip isthmus_bench {
 	}
 	chain source {
 		type nat hook postrouting priority srcnat
-		oifname "server" snat to %s
+		oifname "%s" snat to %s
 	}
 	chain clamp {
 		type filter hook forward priority mangle
 		tcp flags & (syn | rst) == syn tcp option maxseg size set %d
 	}
 }
-`, service.Addr(), servicePort, servicePort+b.load.Ports-1, target.Addr(), node.Addr(), segmentSize)
+`, service.Addr(), servicePort, servicePort+b.load.Ports-1, target.Addr(), serverLink, node.Addr(), segmentSize)
 	return nft(ctx, router, rules)
 }
 

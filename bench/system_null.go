@@ -4,7 +4,6 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,50 +12,48 @@ import (
 	"github.com/isthmus-net/isthmus/pkg/netns"
 )
 
-// tunnelSpec is for the two systems that stand between two TUN devices: null and isthmus.
-type tunnelSpec struct {
-	Client, Server string // paths of the namespaces
-	Workers        int
-	Pin            bool
-	Load           loadSpec
-}
-
-func (b *bed) tunnel() tunnelSpec {
-	return tunnelSpec{
-		Client: b.client.Path(), Server: b.server.Path(), Workers: b.cfg.Workers, Pin: b.cfg.Pin, Load: b.load,
-	}
-}
-
-// upNull runs the copier between client and server. It translates nothing, so the server owns the service's address
-// itself, and it clamps nothing, so the devices have the MTU that leads to the same segments.
-func upNull(ctx context.Context, b *bed) (err error) {
-	b.dataplane, err = startProcess(ctx, b.self, nil, roleNull, b.tunnel())
-	return err
-}
-
-// startNull is the copier's process.
+// startNull is the copier's process. For an interface endpoint it translates nothing, so the server owns the service's
+// address itself, and it clamps nothing, so the devices have the MTU that leads to the same segments.
 func startNull(spec []byte) (*helper, error) {
 	var s tunnelSpec
 	if err := decode(spec, &s); err != nil {
 		return nil, err
 	}
-	a, err := openNull(s.Client, s.Workers, netns.PortOptions{Addresses: clients})
+	consumer := nullDevice{name: device, mtu: endpointMTU, PortOptions: netns.PortOptions{Addresses: clients}}
+	provider := nullDevice{name: device, mtu: endpointMTU, PortOptions: netns.PortOptions{Addresses: []netip.Prefix{service}}}
+	run := null.Run
+	if s.Inspected {
+		consumer = nullDevice{name: hop, mtu: netns.PortMTU, PortOptions: netns.PortOptions{Transit: true}}
+		provider = nullDevice{name: device, mtu: netns.PortMTU,
+			PortOptions: netns.PortOptions{Addresses: []netip.Prefix{appliance}}}
+		run = func(a, b []int, pin bool) error {
+			return null.RunGeneve(a, b, null.Tunnel{Node: gatewayNode.Addr().As4(), Appliance: appliance.Addr().As4()}, pin)
+		}
+	}
+	a, err := consumer.open(s.Consumer, s.Workers)
 	if err != nil {
 		return nil, err
 	}
-	b, err := openNull(s.Server, s.Workers, netns.PortOptions{Addresses: []netip.Prefix{service}})
+	b, err := provider.open(s.Provider, s.Workers)
 	if err != nil {
 		return nil, err
 	}
 	go func() {
-		fmt.Fprintln(os.Stderr, null.Run(a, b, s.Pin))
+		fmt.Fprintln(os.Stderr, run(a, b, s.Pin))
 		os.Exit(1)
 	}()
 	return &helper{ready: ready{Offloads: null.Offloads}}, nil
 }
 
-// openNull opens one of the copier's devices, set up as the dataplane's own are but for the MTU.
-func openNull(path string, workers int, options netns.PortOptions) ([]int, error) {
+// nullDevice is one of the copier's devices, set up as the dataplane's own are but for the MTU.
+type nullDevice struct {
+	name string
+	mtu  int
+	netns.PortOptions
+}
+
+// open opens the device in a namespace, and returns a descriptor for each of its queues.
+func (d *nullDevice) open(path string, workers int) ([]int, error) {
 	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
@@ -64,14 +61,14 @@ func openNull(path string, workers int, options netns.PortOptions) ([]int, error
 	defer ns.Close()
 	var queues []int
 	err = netns.Do(ns, func() (err error) {
-		queues, err = null.Open(device, workers)
+		queues, err = null.Open(d.name, workers)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := netns.ConfigurePort(ns, device, options); err != nil {
+	if err := netns.ConfigurePort(ns, d.name, d.PortOptions); err != nil {
 		return nil, err
 	}
-	return queues, netns.SetMTU(ns, device, endpointMTU)
+	return queues, netns.SetMTU(ns, d.name, d.mtu)
 }

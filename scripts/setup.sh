@@ -14,6 +14,7 @@ needs=(
     "haproxy haproxy"
     "iperf3 iperf3"
     "nft nftables"
+    "ip iproute2"
     "curl curl"
     "gcc gcc libc6-dev"
 )

@@ -71,8 +71,18 @@ func openQueue(device string, multi bool) (int, error) {
 // pin, worker i runs on the ith of the processors that the process may use. There is no other way to stop it than to
 // end the process.
 func Run(a, b []int, pin bool) error {
+	return each(len(a), pin, func(i int) error {
+		buffer := make([]byte, largest)
+		return alternate(a[i], b[i],
+			func() (int, error) { return drain(a[i], b[i], buffer) },
+			func() (int, error) { return drain(b[i], a[i], buffer) })
+	})
+}
+
+// each does work for every i below n, each on a thread of its own, until one fails.
+func each(n int, pin bool, work func(i int) error) error {
 	failed := make(chan error)
-	for i := range a {
+	for i := range n {
 		go func() {
 			runtime.LockOSThread()
 			if pin {
@@ -81,7 +91,7 @@ func Run(a, b []int, pin bool) error {
 					return
 				}
 			}
-			failed <- shuttle(a[i], b[i])
+			failed <- work(i)
 		}()
 	}
 	return <-failed
@@ -108,8 +118,9 @@ func pinTo(n int) error {
 	return nil
 }
 
-// shuttle copies between two queues until both are empty, then sleeps until one is not.
-func shuttle(a, b int) error {
+// alternate carries packets there, from a to b, and back, in turns, until neither queue has any, then sleeps until one has.
+// Either way returns how many packets it read.
+func alternate(a, b int, there, back func() (int, error)) error {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("create epoll descriptor: %w", err)
@@ -122,17 +133,16 @@ func shuttle(a, b int) error {
 		}
 	}
 	var events [2]unix.EpollEvent
-	buffer := make([]byte, largest)
 	for {
-		there, err := drain(a, b, buffer)
+		m, err := there()
 		if err != nil {
 			return err
 		}
-		back, err := drain(b, a, buffer)
+		n, err := back()
 		if err != nil {
 			return err
 		}
-		if there+back > 0 {
+		if m+n > 0 {
 			continue
 		}
 		if _, err := unix.EpollWait(epfd, events[:], -1); err != nil && !errors.Is(err, unix.EINTR) {

@@ -20,7 +20,7 @@ import (
 func benchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
-		Short: "Compare the dataplane with a bare copier, the kernel's NAT and HAProxy on this machine",
+		Short: "Compare the dataplane with a bare copier, the kernel's NAT and VXLAN, and HAProxy on this machine",
 		Args:  cobra.NoArgs, // what is left is the name of no command
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -37,7 +37,8 @@ func benchRunCommand() *cobra.Command {
 		Use:   "run --out DIR",
 		Short: "Run scenarios on systems, print a table and write DIR/report.json",
 		Long: "Run scenarios on systems, in namespaces of their own, print a table and write DIR/report.json.\n" +
-			"Needs root and /dev/net/tun. bench/README.md has the method.\n\n" +
+			"Scenarios whose names begin with gwlb are of a GWLB endpoint, the others of an interface endpoint; a system runs\n" +
+			"in those that it takes part in. Needs root and /dev/net/tun. bench/README.md has the method.\n\n" +
 			"Systems:   " + strings.Join(bench.SystemNames(), ", ") + "\n" +
 			"Scenarios: " + strings.Join(bench.ScenarioNames(), ", "),
 		Args: cobra.NoArgs,
