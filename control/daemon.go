@@ -28,6 +28,9 @@ const DefaultSocket = "/run/isthmus/isthmus.sock"
 type Options struct {
 	// StateFile is the configuration to read, and to read again whenever it changes. Without one, states come by Apply.
 	StateFile string
+	// API, in its place, has the states made of resources that callers of the socket change. New then opens the store, and
+	// Run closes it.
+	API *API
 	// Socket is the path of the unix socket of the gRPC service. Empty: none.
 	Socket string
 	// MetricsAddress is the TCP address that serves Registry at /metrics. Empty: none.
@@ -87,6 +90,7 @@ type Daemon struct {
 	reconcile *reconciler
 	health    *healthChecker
 	server    *server // nil without a socket
+	api       *driven // nil without an API
 	tasks     []Task
 
 	ready   chan struct{}
@@ -113,12 +117,22 @@ func newDaemon(opts Options, e engine, from opener) (*Daemon, error) {
 	d.attacher = newAttacher(from, opts.WrapPort, d.log)
 	d.health = newHealthChecker(e, d.log)
 	d.reconcile = newReconciler(reconcilerConfig{
-		file: opts.StateFile, keyFile: keyFile(opts.Socket), engine: e, attacher: d.attacher, applied: d.health.update, log: d.log,
+		file: opts.StateFile, keyFile: keyFile(opts), engine: e, attacher: d.attacher, applied: d.health.update, log: d.log,
 	})
 	d.tasks = []Task{&engineTask{engine: e, after: d.reconcile.Ready(), ready: make(chan struct{})}, d.reconcile, d.health}
 	if opts.Socket != "" {
 		d.server = newServer(opts.Socket, d)
 		d.tasks = append(d.tasks, d.server)
+	}
+	if opts.API != nil {
+		var err error
+		if d.api, err = openAPI(d, opts.API); err != nil {
+			return nil, err
+		}
+		d.tasks = append(d.tasks, &keeperTask{daemon: d, ready: make(chan struct{})}, &apiTask{daemon: d, ready: make(chan struct{})})
+		if d.api.tls != nil {
+			d.tasks = append(d.tasks, &tlsTask{daemon: d, ready: make(chan struct{})})
+		}
 	}
 	if opts.MetricsAddress != "" {
 		registry := opts.Registry
@@ -133,13 +147,18 @@ func newDaemon(opts Options, e engine, from opener) (*Daemon, error) {
 	return d, nil
 }
 
-// keyFile is where the hash key of states without one is kept: beside the socket, because that directory can be written
-// to wherever the daemon runs, is the daemon's own, and lasts at least as long as the connections that the key places.
-func keyFile(socket string) string {
-	if socket == "" {
+// keyFile is where the hash key of states without one is kept: beside the store or, without one, beside the socket,
+// because that directory can be written to wherever the daemon runs, is the daemon's own, and lasts at least as long as the
+// connections that the key places.
+func keyFile(o Options) string {
+	beside := o.Socket
+	if o.API != nil && o.API.Store != "" {
+		beside = o.API.Store
+	}
+	if beside == "" {
 		return ""
 	}
-	return strings.TrimSuffix(socket, filepath.Ext(socket)) + ".key"
+	return strings.TrimSuffix(beside, filepath.Ext(beside)) + ".key"
 }
 
 // Run runs the daemon until ctx ends, which is no error, or a task fails, which ends the others. All ports are closed
@@ -147,6 +166,9 @@ func keyFile(socket string) string {
 func (d *Daemon) Run(ctx context.Context) error {
 	if d.ran.Swap(true) {
 		return errors.New("the daemon has run already; make another")
+	}
+	if d.api != nil {
+		defer d.api.store.Close()
 	}
 	d.started.Store(time.Now().UnixNano())
 	if d.server != nil {

@@ -6,7 +6,7 @@
 // order:
 //
 //	daemon.go      Options, Daemon: the tasks, and what they share
-//	config.go      a configuration file to a vpc.State and back (config_*.go: its steps)
+//	config.go      reading a configuration file (codec has what it says)
 //	reconcile.go   file -> state -> ports -> engine, again on every change (watch.go: what changes; hashkey.go)
 //	attach.go      opening and closing ports, and re-opening them when their namespace comes back (kernel.go: how;
 //	               surroundings.go: whether what is around them suits gateway load balancers)

@@ -45,11 +45,11 @@ type healthChecker struct {
 	running int
 	drains  *drains
 	flushAt time.Time // when the engine is to hear of changes; zero when there are none
-	told    map[dataplane.TargetID]dataplane.Health
 	ended   map[dataplane.TargetID]bool
 
 	mu       sync.Mutex
-	problems map[dataplane.TargetID]string // why the last check of a target failed
+	problems map[dataplane.TargetID]string           // why the last check of a target failed
+	told     map[dataplane.TargetID]dataplane.Health // changed by Run only, with mu, as a whole
 }
 
 // result is the outcome of one check.
@@ -89,6 +89,13 @@ func (h *healthChecker) problem(id dataplane.TargetID) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.problems[id]
+}
+
+// verdict is what the checks of a target say, in the words of the API, and why the last one failed.
+func (h *healthChecker) verdict(id dataplane.TargetID) (health, reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.told[id].String(), h.problems[id]
 }
 
 // Run checks targets until ctx ends.
@@ -229,5 +236,7 @@ func (h *healthChecker) flush(now time.Time) {
 		h.flushAt = now.Add(time.Second)
 		return
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.told = health
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	"github.com/isthmus-net/isthmus/control/codec"
 	"github.com/isthmus-net/isthmus/dataplane"
 	"github.com/isthmus-net/isthmus/dataplane/port"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
@@ -20,11 +21,21 @@ import (
 type inspector struct {
 	apiv1.UnimplementedInspectServer
 	daemon *Daemon
+	// visible says of the owners of ENIs, by id, and of target groups and ports, which the caller may see; nil: everything.
+	visible func(context.Context) func(id string) bool
+}
+
+// sees is visible for one call.
+func (i inspector) sees(ctx context.Context) func(id string) bool {
+	if i.visible == nil {
+		return func(string) bool { return true }
+	}
+	return i.visible(ctx)
 }
 
 // Status describes what runs.
-func (i inspector) Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusResponse, error) {
-	d := i.daemon
+func (i inspector) Status(ctx context.Context, _ *apiv1.StatusRequest) (*apiv1.StatusResponse, error) {
+	d, sees := i.daemon, i.sees(ctx)
 	rep := d.reconcile.report.Load()
 	stats := d.engine.Stats()
 	out := &apiv1.StatusResponse{
@@ -34,14 +45,19 @@ func (i inspector) Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusR
 		AppliedRevision: stats.Revision,
 		DesiredRevision: rep.desired,
 		Error:           rep.problem,
-		Ports:           portStatuses(rep.ports, stats.Ports),
+		Ports:           portStatuses(rep.ports, stats.Ports, sees),
 		Flows:           flowCounters(&stats.Flows),
 	}
 	for j := range stats.ENIs {
-		out.Enis = append(out.Enis, eniStatus(&stats.ENIs[j]))
+		if sees(stats.ENIs[j].Owner) {
+			out.Enis = append(out.Enis, eniStatus(&stats.ENIs[j]))
+		}
 	}
 	for j := range stats.Targets {
 		t := &stats.Targets[j]
+		if !sees(t.Group) {
+			continue
+		}
 		s := targetStatus(t)
 		s.Reason = d.health.problem(t.TargetID)
 		out.Targets = append(out.Targets, s)
@@ -54,11 +70,16 @@ func (i inspector) Status(context.Context, *apiv1.StatusRequest) (*apiv1.StatusR
 	if rep.state == nil {
 		return out, nil
 	}
-	out.Testing = testingToProto(rep.state.Testing)
+	out.Testing = codec.EncodeTesting(rep.state.Testing)
 	for j := range rep.state.LoadBalancers {
-		out.LoadBalancers = append(out.LoadBalancers, loadBalancerStatus(&rep.state.LoadBalancers[j]))
+		if lb := &rep.state.LoadBalancers[j]; sees(lb.ID) {
+			out.LoadBalancers = append(out.LoadBalancers, loadBalancerStatus(lb))
+		}
 	}
 	for _, e := range rep.state.Endpoints {
+		if !sees(e.ID) {
+			continue
+		}
 		s := &apiv1.EndpointStatus{Id: e.ID, Type: e.Type.String(), ServiceId: e.Service, VpcId: e.VPC}
 		for _, eni := range e.ENIs {
 			s.Addresses = append(s.Addresses, eni.Address.String())
@@ -81,13 +102,16 @@ func loadBalancerStatus(lb *vpc.LoadBalancer) *apiv1.LoadBalancerStatus {
 }
 
 // portStatuses joins what the reconciler knows of ports with their counters.
-func portStatuses(ports []portReport, counters []dataplane.PortStats) []*apiv1.PortStatus {
+func portStatuses(ports []portReport, counters []dataplane.PortStats, sees func(id string) bool) []*apiv1.PortStatus {
 	byID := make(map[string]*port.Stats, len(counters))
 	for i := range counters {
 		byID[counters[i].ID] = &counters[i].Stats
 	}
-	out := make([]*apiv1.PortStatus, len(ports))
-	for i, p := range ports {
+	out := make([]*apiv1.PortStatus, 0, len(ports))
+	for _, p := range ports {
+		if !sees(p.spec.ID) {
+			continue
+		}
 		s := &apiv1.PortStatus{
 			Id:     p.spec.ID,
 			VpcId:  p.spec.VPC,
@@ -108,7 +132,7 @@ func portStatuses(ports []portReport, counters []dataplane.PortStats) []*apiv1.P
 			s.TxPackets, s.TxBytes, s.TxRefused = c.TxPackets, c.TxBytes, c.TxRefused
 			s.NeighbourDropped, s.Segmented = c.NeighbourDropped, c.Segmented
 		}
-		out[i] = s
+		out = append(out, s)
 	}
 	return out
 }
@@ -170,8 +194,8 @@ func flowCounters(f *dataplane.FlowStats) *apiv1.FlowCounters {
 }
 
 // Drops counts packets by the reason why they went no further.
-func (i inspector) Drops(_ context.Context, req *apiv1.DropsRequest) (*apiv1.DropsResponse, error) {
-	stats := i.daemon.engine.Stats()
+func (i inspector) Drops(ctx context.Context, req *apiv1.DropsRequest) (*apiv1.DropsResponse, error) {
+	stats, sees := i.daemon.engine.Stats(), i.sees(ctx)
 	out := &apiv1.DropsResponse{}
 	for r, n := range stats.Drops {
 		reason := dataplane.Reason(r)
@@ -183,7 +207,7 @@ func (i inspector) Drops(_ context.Context, req *apiv1.DropsRequest) (*apiv1.Dro
 	for j := range stats.ENIs {
 		e := &stats.ENIs[j]
 		for r, n := range e.Drops {
-			if n > 0 {
+			if n > 0 && sees(e.Owner) {
 				out.Enis = append(out.Enis, &apiv1.ENIDrop{
 					Role: e.Role.String(), Owner: e.Owner, VpcId: e.VPC, Address: e.Address.String(),
 					Reason: dataplane.Reason(r).String(), Packets: n,

@@ -33,8 +33,9 @@ func (i inspector) Flows(req *apiv1.FlowsRequest, out grpc.ServerStreamingServer
 	var batch []*apiv1.Flow
 	var sent uint64
 	var failed error
+	sees := i.sees(out.Context())
 	err = i.daemon.Flows(out.Context(), func(f dataplane.FlowInfo) bool {
-		if !picks(&f) {
+		if !share(&f, sees) || !picks(&f) {
 			return true
 		}
 		batch = append(batch, flowToProto(&f))
@@ -54,6 +55,24 @@ func (i inspector) Flows(req *apiv1.FlowsRequest, out grpc.ServerStreamingServer
 		return out.Send(&apiv1.FlowsResponse{Flows: batch})
 	}
 	return nil
+}
+
+// share leaves of a flow what the caller may see: a consumer sees his clients, a provider his nodes and targets. It says
+// whether that is anything.
+func share(f *dataplane.FlowInfo, sees func(id string) bool) bool {
+	consumer := f.Endpoint != "" && sees(f.Endpoint)
+	for _, end := range f.Ends {
+		consumer = consumer || end.Endpoint != "" && sees(end.Endpoint)
+	}
+	provider := sees(f.LoadBalancer)
+	if !provider {
+		f.LoadBalancer, f.NodeAddress, f.Target, f.Cookie = "", netip.AddrPort{}, netip.AddrPort{}, 0
+	}
+	if !consumer {
+		f.Endpoint, f.Client, f.EndpointAddress = "", netip.AddrPort{}, netip.AddrPort{}
+		f.Ends = [2]dataplane.FlowEnd{}
+	}
+	return consumer || provider
 }
 
 // flowFilter makes a predicate of a request.
@@ -115,6 +134,9 @@ func inspectionToProto(f *dataplane.FlowInfo) *apiv1.Inspection {
 		Cookie: fmt.Sprintf("%08x", f.Cookie),
 	}
 	for _, end := range f.Ends {
+		if !end.Address.IsValid() {
+			continue
+		}
 		e := &apiv1.InspectedEnd{Address: end.Address.Addr().String(), EndpointId: end.Endpoint, Bytes: end.Bytes}
 		if f.Kind == vpc.FiveTuple {
 			e.Address = end.Address.String()

@@ -366,7 +366,10 @@ func TestHashKeyFile(t *testing.T) {
 	if _, err := loadKey(path); err == nil {
 		t.Error("a broken file passed")
 	}
-	if keyFile("/run/isthmus/isthmus.sock") != "/run/isthmus/isthmus.key" || keyFile("") != "" {
+	socket := Options{Socket: "/run/isthmus/isthmus.sock"}
+	stored := socket
+	stored.API = &API{Store: "/var/lib/isthmus/store.db"}
+	if keyFile(socket) != "/run/isthmus/isthmus.key" || keyFile(stored) != "/var/lib/isthmus/store.key" || keyFile(Options{}) != "" {
 		t.Error("the key is not beside the socket")
 	}
 }

@@ -20,12 +20,13 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	"github.com/isthmus-net/isthmus/control/apiserver"
 )
 
 // stopTime is how long calls under way may take to end when the daemon stops.
 const stopTime = time.Second
 
-// server serves the Inspect service, with the standard health and reflection services, on a unix socket.
+// server serves the daemon's services on a unix socket.
 type server struct {
 	socket   string
 	daemon   *Daemon
@@ -48,34 +49,62 @@ func (s *server) listen() (err error) {
 
 // Run serves until ctx ends. The health service says SERVING once the daemon is ready.
 func (s *server) Run(ctx context.Context) error {
-	g := grpc.NewServer()
-	apiv1.RegisterInspectServer(g, inspector{daemon: s.daemon})
-	state := health.NewServer()
-	for _, name := range []string{"", apiv1.Inspect_ServiceDesc.ServiceName} {
-		state.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	}
-	grpc_health_v1.RegisterHealthServer(g, state)
+	g := s.daemon.newGRPC(grpc.Creds(apiserver.UnixCredentials()))
 	reflection.Register(g)
+	if s.daemon.api == nil {
+		s.registerHealth(ctx, g)
+	}
+	close(s.ready)
+	s.daemon.log.Info("listening", "socket", s.socket)
+	if err := serveGRPC(ctx, g, s.listener); err != nil {
+		return fmt.Errorf("serving on %s: %w", s.socket, err)
+	}
+	return nil
+}
+
+// registerHealth adds the health of a daemon without an API, which has its own.
+func (s *server) registerHealth(ctx context.Context, g *grpc.Server) {
+	state := health.NewServer()
+	set := func(to grpc_health_v1.HealthCheckResponse_ServingStatus) {
+		for _, name := range []string{"", apiv1.Inspect_ServiceDesc.ServiceName} {
+			state.SetServingStatus(name, to)
+		}
+	}
+	set(grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	grpc_health_v1.RegisterHealthServer(g, state)
+	context.AfterFunc(ctx, state.Shutdown) // ends watches, which would hold up the rest
+	go func() {
+		select {
+		case <-s.daemon.Ready():
+			set(grpc_health_v1.HealthCheckResponse_SERVING)
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// newGRPC makes a server with the services that the daemon has.
+func (d *Daemon) newGRPC(options ...grpc.ServerOption) *grpc.Server {
+	if d.api == nil {
+		g := grpc.NewServer(options...)
+		apiv1.RegisterInspectServer(g, inspector{daemon: d})
+		return g
+	}
+	g := grpc.NewServer(append(d.api.server.ServerOptions(), options...)...)
+	d.api.server.Register(g)
+	apiv1.RegisterInspectServer(g, inspector{daemon: d, visible: d.api.server.Visible})
+	return g
+}
+
+// serveGRPC serves until ctx ends.
+func serveGRPC(ctx context.Context, g *grpc.Server, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() {
-		state.Shutdown() // ends watches, which would hold up the rest
 		force := time.AfterFunc(stopTime, g.Stop)
 		defer force.Stop()
 		g.GracefulStop()
 	})
 	defer stop()
-	go func() {
-		select {
-		case <-s.daemon.Ready():
-			for _, name := range []string{"", apiv1.Inspect_ServiceDesc.ServiceName} {
-				state.SetServingStatus(name, grpc_health_v1.HealthCheckResponse_SERVING)
-			}
-		case <-ctx.Done():
-		}
-	}()
-	close(s.ready)
-	s.daemon.log.Info("listening", "socket", s.socket)
-	if err := g.Serve(s.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return fmt.Errorf("serving on %s: %w", s.socket, err)
+	if err := g.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"pkg/pkttest":           {},
 	"pkg/netns":             {},
 	"pkg/netns/netnstest":   {"pkg/netns"},
-	"pkg/lab/...":           {"pkg/lab/...", "pkg/netns", "pkg/vpc"},
+	"pkg/lab/...":           {"pkg/lab/...", "pkg/netns", "pkg/vpc/..."},
 	"bench":                 {"bench/null", "dataplane", "dataplane/port", "pkg/..."},
 	"bench/null":            {},
 	"scripts":               {},

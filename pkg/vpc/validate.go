@@ -75,6 +75,8 @@ func (s *State) Validate() error {
 		users:    map[string]*LoadBalancer{},
 		tenants:  map[string][]string{},
 		nextHops: map[string]bool{},
+
+		securityGroups: map[string]*SecurityGroup{},
 	}
 	c.limits()
 	c.checkVPCs()
@@ -83,6 +85,7 @@ func (s *State) Validate() error {
 	c.indexGroups()
 	c.checkLoadBalancers()
 	c.checkServices()
+	c.checkSecurityGroups()
 	c.checkEndpoints()
 	c.checkNextHops()
 	c.checkTargetGroups()
@@ -106,6 +109,8 @@ type checker struct {
 	groups   map[string]*TargetGroup
 	lbs      map[string]*LoadBalancer
 	services map[string]*EndpointService
+
+	securityGroups map[string]*SecurityGroup
 
 	enis     map[vpcAddress]string // addresses of ENIs, and the path of each
 	gateways map[vpcAddress]string // addresses of gateways of subnets

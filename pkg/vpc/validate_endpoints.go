@@ -63,6 +63,8 @@ func (c *checker) checkEndpoints() {
 			c.fail(at+".enis", "is empty; an endpoint has an ENI in at least one zone")
 		}
 		c.endpointType(at, e, s)
+		c.access(at, e)
+		c.bandwidth(at+".bandwidth", &e.Bandwidth)
 		zones := map[string]bool{}
 		for j := range e.ENIs {
 			here := fmt.Sprintf("%s.enis[%d]", at, j)

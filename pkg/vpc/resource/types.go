@@ -39,14 +39,14 @@ type Key struct {
 type Meta struct {
 	Key
 	// UID is the identifier of AWS's form that is given once and never again: vpc-, subnet-, sg-, tg-, lb-, vpce-svc-, vpce-,
-	// eni-attach-, rtb- and 17 hexadecimal digits.
+	// eni-attach-, rtb- and 17 hexadecimal digits. That of an account is its number.
 	UID  string
 	Tags map[string]string
 	// Created and Updated are set by the Tx.
 	Created, Updated time.Time
 	// Manifest names the file that was applied to make the resource, which may prune it; empty for others.
 	Manifest string
-	// Revision is that of the store when the resource was changed last: 0 before it is kept. The keeper sets it.
+	// Revision is that of the store when the resource was changed last: 0 before it is kept. Set.Commit sets it.
 	Revision uint64
 }
 
@@ -54,6 +54,7 @@ type Meta struct {
 type Resource interface {
 	// Metadata is the resource's own Meta. It must not be changed through a resource that is in a Set.
 	Metadata() *Meta
+	rules
 }
 
 // Metadata makes Meta's owner a Resource.
@@ -169,6 +170,8 @@ type SubnetAddress struct {
 // TargetGroup is a set of targets that share how they are used.
 type TargetGroup struct {
 	Meta
+	// Type is that of the load balancers that may use the group.
+	Type vpc.LoadBalancerType
 	// Group has the attributes and the targets. Its ID is empty; its VPC is an id of the same account, and its Targets are
 	// those that are registered; none of them is Draining.
 	Group vpc.TargetGroup
@@ -223,6 +226,8 @@ type Endpoint struct {
 	// Service is the name of the service.
 	Service string
 	Type    vpc.EndpointType
+	// TypeOpen says that Type was left out and is to be that of the service. No endpoint in a Set has it.
+	TypeOpen bool
 	// ENIs has one subnet a zone, for a GWLB endpoint exactly one.
 	ENIs           []SubnetAddress
 	SecurityGroups []string // of an interface endpoint; the VPC's default group where none is named

@@ -1,10 +1,11 @@
 // SPDX-FileCopyrightText: The Isthmus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package codec
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // decoder walks YAML nodes against the descriptor of a message and sets its fields. It goes on after a mistake, so that
@@ -20,7 +22,17 @@ type decoder struct {
 	mistakes []*FileError
 }
 
-const durationName protoreflect.FullName = "google.protobuf.Duration"
+// Messages that YAML has as a single value.
+const (
+	durationName  protoreflect.FullName = "google.protobuf.Duration"
+	timestampName protoreflect.FullName = "google.protobuf.Timestamp"
+)
+
+// group says whether a field holds messages that are written as fields of their own.
+func group(field protoreflect.FieldDescriptor) bool {
+	m := field.Message()
+	return m != nil && m.FullName() != durationName && m.FullName() != timestampName
+}
 
 func (d *decoder) fail(n *yaml.Node, path, format string, args ...any) {
 	d.mistakes = append(d.mistakes, &FileError{Line: n.Line, Column: n.Column, Path: path, Problem: fmt.Sprintf(format, args...)})
@@ -69,9 +81,11 @@ func (d *decoder) field(n *yaml.Node, m protoreflect.Message, field protoreflect
 	switch {
 	case n.Kind == yaml.AliasNode:
 		d.fail(n, path, "is an alias; write the value out")
+	case field.IsMap():
+		d.mapping(n, m, field, path)
 	case field.IsList():
 		d.list(n, m, field, path)
-	case field.Message() != nil && field.Message().FullName() != durationName:
+	case group(field):
 		// A message that is named but has no fields is there all the same: tun: alone makes a TUN.
 		d.message(n, m.Mutable(field).Message(), path)
 	default:
@@ -96,11 +110,43 @@ func (d *decoder) list(n *yaml.Node, m protoreflect.Message, field protoreflect.
 		switch {
 		case item.Kind == yaml.AliasNode:
 			d.fail(item, here, "is an alias; write the value out")
-		case field.Message() != nil:
+		case group(field):
 			d.message(item, list.AppendMutable().Message(), here)
 		default:
 			if v, ok := d.scalar(item, field, here); ok {
 				list.Append(v)
+			}
+		}
+	}
+}
+
+// mapping sets the entries of a map with text for keys.
+func (d *decoder) mapping(n *yaml.Node, m protoreflect.Message, field protoreflect.FieldDescriptor, path string) {
+	if empty(n) {
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, path, "is %s; write a name and a value, one pair a line", describe(n))
+		return
+	}
+	entries := m.Mutable(field).Map()
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if key.Kind != yaml.ScalarNode {
+			d.fail(key, path, "has %s where a name belongs", describe(key))
+			continue
+		}
+		here, name := path+"["+strconv.Quote(key.Value)+"]", protoreflect.ValueOfString(key.Value).MapKey()
+		switch {
+		case entries.Has(name):
+			d.fail(key, here, "is there twice; leave one out")
+		case value.Kind == yaml.AliasNode:
+			d.fail(value, here, "is an alias; write the value out")
+		case group(field.MapValue()):
+			d.message(value, entries.Mutable(name).Message(), here)
+		default:
+			if v, ok := d.scalar(value, field.MapValue(), here); ok {
+				entries.Set(name, v)
 			}
 		}
 	}
@@ -116,6 +162,8 @@ func (d *decoder) scalar(n *yaml.Node, field protoreflect.FieldDescriptor, path 
 	case n.Kind != yaml.ScalarNode:
 		d.fail(n, path, "is %s; write a single value", describe(n))
 		return none, false
+	case field.Message() != nil && field.Message().FullName() == timestampName:
+		return d.timestamp(n, path)
 	case field.Message() != nil:
 		return d.duration(n, path)
 	}
@@ -128,6 +176,11 @@ func (d *decoder) scalar(n *yaml.Node, field protoreflect.FieldDescriptor, path 
 			return protoreflect.ValueOfBool(strings.EqualFold(v, "true")), true
 		}
 		d.fail(n, path, "%q is neither true nor false", n.Value)
+	case protoreflect.Int32Kind:
+		if v, err := strconv.ParseInt(n.Value, 10, 32); err == nil {
+			return protoreflect.ValueOfInt32(int32(v)), true
+		}
+		d.fail(n, path, "%q is not a whole number up to %d", n.Value, math.MaxInt32)
 	case protoreflect.Uint32Kind:
 		if v, err := strconv.ParseUint(n.Value, 10, 32); err == nil {
 			return protoreflect.ValueOfUint32(uint32(v)), true
@@ -141,9 +194,19 @@ func (d *decoder) scalar(n *yaml.Node, field protoreflect.FieldDescriptor, path 
 	case protoreflect.EnumKind:
 		return d.enum(n, field.Enum(), path)
 	default:
-		d.fail(n, path, "has the type %s, which a configuration cannot hold; please report this as a bug", field.Kind())
+		d.fail(n, path, "has the type %s, which a file cannot hold; please report this as a bug", field.Kind())
 	}
 	return none, false
+}
+
+// timestamp decodes a moment.
+func (d *decoder) timestamp(n *yaml.Node, path string) (protoreflect.Value, bool) {
+	t, err := time.Parse(time.RFC3339Nano, n.Value)
+	if err != nil {
+		d.fail(n, path, "%q is not a time; write one such as 2026-01-31T12:00:00Z", n.Value)
+		return protoreflect.Value{}, false
+	}
+	return protoreflect.ValueOfMessage(timestamppb.New(t).ProtoReflect()), true
 }
 
 // duration decodes a time with its unit.
@@ -185,9 +248,17 @@ var awsNames = map[protoreflect.Name]string{
 	"ENDPOINT_TYPE_INTERFACE":             "Interface",
 	"ENDPOINT_TYPE_GATEWAY_LOAD_BALANCER": "GatewayLoadBalancer",
 	"TARGET_FAILOVER_REBALANCE":           "rebalance",
+	"ENDPOINT_STATE_PENDING_ACCEPTANCE":   "pendingAcceptance",
+	"ENDPOINT_STATE_PENDING":              "pending",
+	"ENDPOINT_STATE_AVAILABLE":            "available",
+	"ENDPOINT_STATE_REJECTED":             "rejected",
+	"ENDPOINT_STATE_DELETING":             "deleting",
+	"ENDPOINT_STATE_DELETED":              "deleted",
+	"ENDPOINT_STATE_FAILED":               "failed",
+	"ENDPOINT_STATE_EXPIRED":              "expired",
 }
 
-// enumName is the name of an enum's value in a configuration, as AWS has it: without the prefix that protobuf asks for,
+// enumName is the name of an enum's value in a file, as AWS has it: without the prefix that protobuf asks for,
 // and in lower case where it is more than one word.
 func enumName(v protoreflect.EnumValueDescriptor) string {
 	if name := awsNames[v.Name()]; name != "" {

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Isthmus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package codec
 
 import (
 	"errors"
@@ -80,19 +80,33 @@ func locateAll(root *yaml.Node, err error) []*FileError {
 // locate finds the node a path leads to, or the last one on the way when the rest was left out of the file.
 func locate(n *yaml.Node, path string) *yaml.Node {
 	for path != "" {
-		step, rest, _ := strings.Cut(path, ".")
-		name, indexes, _ := strings.Cut(step, "[")
-		next := mapValue(n, name)
+		var next *yaml.Node
+		switch rest, indexed := strings.CutPrefix(path, "["); {
+		case indexed && strings.HasPrefix(rest, `"`): // the key of a map, in which anything may stand
+			quoted, err := strconv.QuotedPrefix(rest)
+			if err != nil {
+				return n
+			}
+			key, _ := strconv.Unquote(quoted)
+			next, path = mapValue(n, key), strings.TrimPrefix(rest[len(quoted):], "]")
+		case indexed:
+			number, after, _ := strings.Cut(rest, "]")
+			index, err := strconv.Atoi(number)
+			if err == nil && n.Kind == yaml.SequenceNode && index >= 0 && index < len(n.Content) {
+				next = n.Content[index]
+			}
+			path = after
+		default:
+			end := strings.IndexAny(path, ".[")
+			if end < 0 {
+				end = len(path)
+			}
+			next, path = mapValue(n, path[:end]), path[end:]
+		}
 		if next == nil {
 			return n
 		}
-		n, path = next, rest
-		if index, err := strconv.Atoi(strings.TrimSuffix(indexes, "]")); err == nil {
-			if n.Kind != yaml.SequenceNode || index >= len(n.Content) {
-				return n
-			}
-			n = n.Content[index]
-		}
+		n, path = next, strings.TrimPrefix(path, ".")
 	}
 	return n
 }

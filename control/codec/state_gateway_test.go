@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: The Isthmus Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package codec
 
 import (
 	"net/netip"
@@ -12,7 +12,7 @@ import (
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
-// inspected is all that testdata/reference.yaml says: reference, and a gateway load balancer beside it.
+// inspected is all that ../testdata/reference.yaml says: reference, and a gateway load balancer beside it.
 func inspected() *vpc.State {
 	s := reference()
 	s.Ports = append(s.Ports, vpc.Port{
