@@ -213,7 +213,12 @@ func (d *Daemon) Ready() <-chan struct{} { return d.ready }
 
 // Apply puts a state in force, and returns when it is or why it is not. It must not be changed afterwards. It is for
 // daemons without a StateFile.
-func (d *Daemon) Apply(ctx context.Context, s *vpc.State) error { return d.reconcile.apply(ctx, s) }
+func (d *Daemon) Apply(ctx context.Context, s *vpc.State) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	return d.reconcile.apply(ctx, s)
+}
 
 // State is the state in force, nil before the first. It must not be changed.
 func (d *Daemon) State() *vpc.State { return d.reconcile.report.Load().state }

@@ -19,7 +19,19 @@ const forgetAfter = vpc.MaxDeregistrationDelay + vpc.MaxIdleTimeout
 // does not say since when.
 type drains struct {
 	leaving map[dataplane.TargetID]*leaving
-	present map[dataplane.TargetID]bool // targets of the newest state
+	rosters map[string]*roster // of the groups of the newest state
+}
+
+// roster is the targets of a group. Nobody writes to the list of a state that is in force, so that the same list has the
+// same targets.
+type roster struct {
+	list    []vpc.Target
+	present map[netip.AddrPort]bool
+}
+
+// is says whether the roster is that of a list.
+func (r *roster) is(list []vpc.Target) bool {
+	return r != nil && len(r.list) == len(list) && (len(list) == 0 || &r.list[0] == &list[0])
 }
 
 // leaving is a target that is being deregistered.
@@ -34,33 +46,20 @@ func newDrains() *drains { return &drains{leaving: map[dataplane.TargetID]*leavi
 
 // update takes a new state.
 func (d *drains) update(s *vpc.State, now time.Time) {
-	present := map[dataplane.TargetID]bool{}
 	gateways := s.GatewayGroups()
 	groups := make(map[string]*vpc.TargetGroup, len(s.TargetGroups))
+	rosters := make(map[string]*roster, len(s.TargetGroups))
 	for i := range s.TargetGroups {
 		g := &s.TargetGroups[i]
 		groups[g.ID] = g
-		for j := range g.Targets {
-			t := &g.Targets[j]
-			id := dataplane.TargetID{Group: g.ID, Address: netip.AddrPortFrom(t.Address, t.Port)}
-			present[id] = true
-			if !t.Draining {
-				delete(d.leaving, id)
-				continue
-			}
-			since := t.DrainingSince
-			if since.IsZero() {
-				since = now
-			}
-			d.begin(id, since).left = false
+		before := d.rosters[g.ID]
+		if before.is(g.Targets) {
+			rosters[g.ID] = before
+			continue
 		}
+		rosters[g.ID] = d.enroll(g, before, now)
 	}
-	for id := range d.present {
-		if !present[id] {
-			d.begin(id, now).left = true
-		}
-	}
-	d.present = present
+	d.rosters = rosters
 	for id, l := range d.leaving {
 		g := groups[id.Group]
 		if g == nil || l.left && now.Sub(l.since) > forgetAfter {
@@ -70,6 +69,34 @@ func (d *drains) update(s *vpc.State, now time.Time) {
 		// What becomes of the flows of an appliance, the engine decides by the group's failover.
 		l.delay, l.terminate = g.DeregistrationDelay, g.TerminateOnDeregistration || gateways[g.ID]
 	}
+}
+
+// enroll takes a group whose list is another one than before.
+func (d *drains) enroll(g *vpc.TargetGroup, before *roster, now time.Time) *roster {
+	r := &roster{list: g.Targets, present: make(map[netip.AddrPort]bool, len(g.Targets))}
+	for i := range g.Targets {
+		t := &g.Targets[i]
+		id := dataplane.TargetID{Group: g.ID, Address: netip.AddrPortFrom(t.Address, t.Port)}
+		r.present[id.Address] = true
+		if !t.Draining {
+			delete(d.leaving, id)
+			continue
+		}
+		since := t.DrainingSince
+		if since.IsZero() {
+			since = now
+		}
+		d.begin(id, since).left = false
+	}
+	if before == nil {
+		return r
+	}
+	for address := range before.present {
+		if !r.present[address] {
+			d.begin(dataplane.TargetID{Group: g.ID, Address: address}, now).left = true
+		}
+	}
+	return r
 }
 
 // begin finds a target that is leaving already, or begins its delay.

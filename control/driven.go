@@ -66,7 +66,8 @@ func openAPI(d *Daemon, o *API) (*driven, error) {
 		return nil, err
 	}
 	a.keeper, err = keeper.Open(context.Background(), a.store, keeper.Options{Log: d.log, Config: resource.Config{
-		Region: config.Region, Partition: config.Partition, ServicePrefix: config.ServicePrefix, NoLimits: o.NoLimits,
+		Region: config.Region, Partition: config.Partition, ServicePrefix: config.ServicePrefix,
+		MayAttach: config.MayAttach, NoLimits: o.NoLimits,
 	}})
 	if err == nil {
 		a.server, err = apiserver.New(apiserver.Options{
@@ -109,6 +110,13 @@ func (l live) TargetHealth(group string, target netip.AddrPort) (health, reason 
 	return l.daemon.health.verdict(dataplane.TargetID{Group: group, Address: target})
 }
 
+// compiled puts states in force that the keeper answers for. To judge them again, whole, at every change of one resource
+// would take longer than the change itself.
+type compiled struct{ reconcile *reconciler }
+
+// Apply is part of keeper.Dataplane.
+func (c compiled) Apply(ctx context.Context, s *vpc.State) error { return c.reconcile.apply(ctx, s) }
+
 // keeperTask brings resources to the dataplane.
 type keeperTask struct {
 	daemon *Daemon
@@ -117,7 +125,7 @@ type keeperTask struct {
 
 func (t *keeperTask) Run(ctx context.Context) error {
 	close(t.ready)
-	return t.daemon.api.keeper.Run(ctx, t.daemon)
+	return t.daemon.api.keeper.Run(ctx, compiled{t.daemon.reconcile})
 }
 
 func (t *keeperTask) Ready() <-chan struct{} { return t.ready }

@@ -220,6 +220,18 @@ func (k *fakeKernel) find(path string) (netns.ID, error) {
 
 func (k *fakeKernel) gone(p port.Port) bool { return p.(*fakeDevice).removed }
 
+// port is the device of an open port.
+func (k *fakeKernel) port(id string) *port.Mem {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, d := range k.devices {
+		if d.Name() == id {
+			return d.Mem
+		}
+	}
+	return nil
+}
+
 // openIDs are the ports opened so far, in order.
 func (k *fakeKernel) openIDs() []string {
 	k.mu.Lock()

@@ -112,13 +112,10 @@ func (r *reconciler) Run(ctx context.Context) error {
 	}
 }
 
-// apply has Run put a state in force.
+// apply has Run put a state in force that has passed Validate.
 func (r *reconciler) apply(ctx context.Context, s *vpc.State) error {
 	if r.file != "" {
 		return fmt.Errorf("this daemon follows %s; change that file", r.file)
-	}
-	if err := s.Validate(); err != nil {
-		return err
 	}
 	done := make(chan error, 1)
 	own := *s

@@ -211,7 +211,7 @@ func TestWrappedPorts(t *testing.T) {
 }
 
 // write puts a file in place by renaming, or over the old one.
-func write(t *testing.T, path string, data []byte, rename bool) {
+func write(t testing.TB, path string, data []byte, rename bool) {
 	t.Helper()
 	to := path
 	if rename {
@@ -227,7 +227,7 @@ func write(t *testing.T, path string, data []byte, rename bool) {
 	}
 }
 
-func marshal(t *testing.T, s *vpc.State) []byte {
+func marshal(t testing.TB, s *vpc.State) []byte {
 	t.Helper()
 	data, err := MarshalState(s)
 	if err != nil {

@@ -31,6 +31,7 @@ type entry struct {
 // plan is what an Apply does, and then what it has done.
 type plan struct {
 	actor   resource.Actor
+	before  *resource.Set // what there was
 	name    string // by which the manifest is kept; empty: it has none
 	prune   bool
 	entries []entry
@@ -47,6 +48,7 @@ func (s resources) Apply(ctx context.Context, r *apiv1.ApplyRequest) (*apiv1.App
 	if err != nil {
 		return nil, err
 	}
+	p.before = s.snapshot()
 	out, err := s.change(ctx, r, r.GetDryRun(), p.run)
 	if err != nil {
 		return nil, err
@@ -224,7 +226,7 @@ func changes(old, changed resource.Resource) []*apiv1.FieldChange {
 }
 
 // resolve lets an endpoint name its service as a resource, because a service that the same manifest makes has no name yet
-// that could be written down.
+// that could be written down. Services of others are found that the caller may use.
 func (p *plan) resolve(tx *resource.Tx, e *resource.Endpoint) error {
 	if !strings.HasPrefix(e.Service, "accounts/") {
 		return nil
@@ -234,7 +236,7 @@ func (p *plan) resolve(tx *resource.Tx, e *resource.Endpoint) error {
 		return err
 	}
 	service, ok := tx.Get(k)
-	if !ok || !maySee(p.actor, k.Account) {
+	if !ok || !maySee(p.actor, k.Account) && !p.before.Visible(p.actor, service) {
 		return missing("service_name", k)
 	}
 	e.Service = service.(*resource.EndpointService).Name

@@ -179,7 +179,7 @@ func (s *Server) actingAs(ctx context.Context, actor resource.Actor) (resource.A
 	case len(as) > 1 || !accountPattern.MatchString(as[0]):
 		return actor, status.Errorf(codes.InvalidArgument, "metadata %s must be one account of 12 digits", AsKey)
 	}
-	return resource.Actor{Account: as[0], Principal: rootOf(as[0], s.table.partition)}, nil
+	return resource.Actor{Account: as[0], Principal: rootOf(as[0], s.table.partition), Host: true}, nil
 }
 
 type actorKey struct{}

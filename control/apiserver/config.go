@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -30,6 +31,8 @@ type DaemonConfig struct {
 	Callers []CallerConfig `yaml:"callers"`
 	// Operators are ARNs of principals that see and change what all accounts own.
 	Operators []string `yaml:"operators"`
+	// Namespaces says to which network namespaces accounts may attach. Only operators may to others.
+	Namespaces []NamespaceConfig `yaml:"namespaces"`
 	// TLS opens a TCP port; there is none without it.
 	TLS *TLSConfig `yaml:"tls"`
 }
@@ -41,6 +44,41 @@ type CallerConfig struct {
 	Account   string  `yaml:"account"`
 	Principal string  `yaml:"principal"`
 	Operator  bool    `yaml:"operator"`
+}
+
+// NamespaceConfig lets an account attach to namespaces: paths, in which * stands for any part of a name (path.Match).
+type NamespaceConfig struct {
+	Account string   `yaml:"account"`
+	Paths   []string `yaml:"paths"`
+}
+
+func (n *NamespaceConfig) check() error {
+	if !accountPattern.MatchString(n.Account) {
+		return fmt.Errorf("account: %q is not 12 digits", n.Account)
+	}
+	for _, p := range n.Paths {
+		if _, err := path.Match(p, "/"); err != nil || !path.IsAbs(p) || path.Clean(p) != p {
+			return fmt.Errorf("paths: %q is not a plain absolute path, in which * stands for any part of a name", p)
+		}
+	}
+	return nil
+}
+
+// MayAttach says whether an account may attach to the namespace at a path, as resource.Config asks it. Links are not
+// followed: who may replace one of the paths decides what is there.
+func (c *DaemonConfig) MayAttach(account, netns string) bool {
+	for i := range c.Namespaces {
+		n := &c.Namespaces[i]
+		if n.Account != account {
+			continue
+		}
+		for _, p := range n.Paths {
+			if ok, err := path.Match(p, netns); ok && err == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // TLSConfig is the address to listen on, with its port, and the paths of files; those that are not absolute are beside
@@ -59,19 +97,19 @@ func (c *TLSConfig) Files() TLSFiles {
 }
 
 // LoadConfig reads a configuration file. Its errors name the file and the line.
-func LoadConfig(path string) (*DaemonConfig, error) {
-	data, err := os.ReadFile(path)
+func LoadConfig(file string) (*DaemonConfig, error) {
+	data, err := os.ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading the daemon's configuration: %w", err)
 	}
-	c, err := ParseConfig(filepath.Base(path), data)
+	c, err := ParseConfig(filepath.Base(file), data)
 	if err != nil {
 		return nil, err
 	}
 	if c.TLS != nil {
-		for _, file := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA, &c.TLS.ClientCRL} {
-			if *file != "" && !filepath.IsAbs(*file) {
-				*file = filepath.Join(filepath.Dir(path), *file)
+		for _, f := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA, &c.TLS.ClientCRL} {
+			if *f != "" && !filepath.IsAbs(*f) {
+				*f = filepath.Join(filepath.Dir(file), *f)
 			}
 		}
 	}
@@ -115,6 +153,11 @@ func ParseConfig(name string, data []byte) (*DaemonConfig, error) {
 	for i, arn := range c.Operators {
 		if _, err := accountOf(arn, c.Partition); err != nil {
 			return nil, fmt.Errorf("%s: line %d: operators[%d]: %w", name, lineOf(&doc, "operators", i), i, err)
+		}
+	}
+	for i := range c.Namespaces {
+		if err := c.Namespaces[i].check(); err != nil {
+			return nil, fmt.Errorf("%s: line %d: namespaces[%d]: %w", name, lineOf(&doc, "namespaces", i), i, err)
 		}
 	}
 	if err := c.TLS.check(); err != nil {

@@ -22,6 +22,8 @@ callers:
     principal: arn:aws:iam::022222222222:role/payments
   - {uid: 0, operator: true}
 operators: ["arn:aws:iam::999999999999:user/ops"]
+namespaces:
+  - {account: "111111111111", paths: [/run/netns/app-*]}
 tls:
   address: 127.0.0.1:7443
   certificate: tls/server.pem
@@ -45,7 +47,8 @@ func TestConfig(t *testing.T) {
 			{Group: "payments", Account: "022222222222", Principal: "arn:aws:iam::022222222222:role/payments"},
 			{UID: uid(0), Operator: true},
 		},
-		Operators: []string{"arn:aws:iam::999999999999:user/ops"},
+		Operators:  []string{"arn:aws:iam::999999999999:user/ops"},
+		Namespaces: []NamespaceConfig{{Account: "111111111111", Paths: []string{"/run/netns/app-*"}}},
 		TLS: &TLSConfig{Address: "127.0.0.1:7443", Certificate: filepath.Join(filepath.Dir(path), "tls/server.pem"),
 			Key: "/etc/isthmus/server.key", ClientCA: filepath.Join(filepath.Dir(path), "tls/ca.pem")},
 	}
@@ -54,6 +57,11 @@ func TestConfig(t *testing.T) {
 	}
 	if table := got.CallerTable(); len(table) != 3 || table[1].Group != "payments" {
 		t.Errorf("callers %v", table)
+	}
+	for path, want := range map[string]bool{"/run/netns/app-1": true, "/run/netns/other": false, "/run/netns/app-1/x": false} {
+		if got.MayAttach("111111111111", path) != want || got.MayAttach("222222222222", path) {
+			t.Errorf("namespace %s is judged wrong", path)
+		}
 	}
 	if files := got.TLS.Files(); files.Key != "/etc/isthmus/server.key" {
 		t.Errorf("files %v", files)
@@ -75,6 +83,8 @@ func TestConfigMistakes(t *testing.T) {
 		{"no account", "callers:\n- {uid: 1, operator: true}\n- uid: 1", "c.yaml: line 3: callers[1]: account is missing"},
 		{"no ARN", "operators:\n- me", "c.yaml: line 2: operators[0]: \"me\" is no principal"},
 		{"no key", "region: a\ntls:\n  address: 127.0.0.1:1\n  certificate: a\n  client_ca: b", "c.yaml: line 2: tls: key is missing"},
+		{"no account of namespaces", "namespaces:\n- paths: [/a]", "c.yaml: line 2: namespaces[0]: account: \"\" is not 12 digits"},
+		{"no path", "namespaces:\n- {account: '111111111111', paths: [a/../b]}", "c.yaml: line 2: namespaces[0]: paths: \"a/../b\" is not a plain"},
 		{"no host", "tls: {address: ':7443', certificate: a, key: b, client_ca: c}", "c.yaml: line 1: tls: address: \":7443\" is not HOST:PORT"},
 		{"two documents", "region: a\n---\nregion: b", "c.yaml: a second document begins"},
 		{"no mapping", "- a", "c.yaml: line 1: cannot unmarshal !!seq"},

@@ -41,6 +41,8 @@ var outputOnly = map[protoreflect.FullName]bool{
 	"isthmus.v1.Endpoint.state":               true,
 	"isthmus.v1.Endpoint.state_reason":        true,
 	"isthmus.v1.Endpoint.state_time":          true,
+	"isthmus.v1.Endpoint.creator":             true,
+	"isthmus.v1.Endpoint.generation":          true,
 }
 
 // differences lists the fields in which two messages of a type differ, but for those that the server sets.

@@ -201,6 +201,7 @@ func (d *messageDecoder) endpoint(m *apiv1.Endpoint) *resource.Endpoint {
 		out.State = endpointStates.value(&d.converter, "state", m.GetState())
 		out.Reason = m.GetStateReason()
 		out.StateSince = d.time("state_time", m.GetStateTime())
+		out.Creator, out.Generation = m.GetCreator(), m.GetGeneration()
 	}
 	return out
 }
@@ -211,6 +212,7 @@ func encodeEndpoint(r *resource.Endpoint) *apiv1.Endpoint {
 		ServiceName: r.Service, Type: endpointTypes.message(r.Type), Enis: encodeSubnetAddresses(r.ENIs, r.Account),
 		SecurityGroups: refNames(r.SecurityGroups, resource.KindSecurityGroup, r.Account),
 		State:          endpointStates.message(r.State), StateReason: r.Reason, StateTime: timestamp(r.StateSince),
+		Creator: r.Creator, Generation: r.Generation,
 	}
 	if b := r.Bandwidth; b != (vpc.Bandwidth{}) {
 		out.Bandwidth = &apiv1.Bandwidth{RateBitsPerSecond: b.Rate, BurstBitsPerSecond: b.Burst, BurstTime: durationpb.New(b.BurstTime)}

@@ -56,7 +56,7 @@ func samples() []resource.Resource {
 		&resource.Endpoint{Meta: meta(resource.KindEndpoint, "ep"), VPC: "main", Service: "com.amazonaws.vpce.us-east-1.vpce-svc-0123456789abcdef0",
 			Type: vpc.GatewayLoadBalancer, ENIs: nodes, SecurityGroups: []string{"default"},
 			Bandwidth: vpc.Bandwidth{Rate: 1e9, Burst: 2e9, BurstTime: time.Second}, Creator: "arn:aws:iam::111122223333:user/a",
-			State: resource.Failed, Reason: "no", StateSince: time.Unix(4e9, 0).UTC(), ServiceUID: "vpce-svc-0123456789abcdef0", Generation: 3},
+			State: resource.Failed, Reason: "no", StateSince: time.Unix(4e9, 0).UTC(), Generation: 3},
 		&resource.Attachment{Meta: meta(resource.KindAttachment, "tap"), Subnet: "a", Netns: "/run/netns/a", Device: "tap0", Bridge: "br0",
 			Gateway: addr("10.0.1.1"), Endpoint: "ep"},
 		&resource.Attachment{Meta: meta(resource.KindAttachment, "tun"), Subnet: "a", Netns: "/run/netns/a", Device: "tun0",
@@ -102,7 +102,7 @@ func anyResource(t *rapid.T) resource.Resource {
 			Meta: meta, VPC: m.id(), Service: m.text(), Type: vpc.EndpointType(m.gateway()), ENIs: m.enis(), SecurityGroups: m.ids(), Creator: m.text(),
 			Bandwidth: vpc.Bandwidth{Rate: uint64(m.number("rate", 0, 9)), Burst: uint64(m.number("burst", 0, 9)), BurstTime: m.duration()},
 			State:     resource.EndpointState(m.number("state", 0, int(resource.Expired))), Reason: m.text(), StateSince: m.time(),
-			ServiceUID: m.text(), Generation: uint32(m.number("generation", 0, 9)),
+			Generation: uint32(m.number("generation", 0, 9)),
 		}
 	case resource.KindAttachment:
 		a := &resource.Attachment{Meta: meta, Subnet: m.id(), Netns: m.text(), Device: m.text(), Endpoint: m.maybeID()}

@@ -21,13 +21,9 @@ func Marshal(r resource.Resource) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	record := &apiv1.StoredResource{Resource: m}
-	if e, ok := r.(*resource.Endpoint); ok {
-		record.Creator, record.ServiceUid, record.Generation = e.Creator, e.ServiceUID, e.Generation
-	}
 	meta := metadataOf(m)
 	meta.Revision, meta.Etag = 0, ""
-	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("writing the record of %s: %w", Name(r.Metadata().Key), err)
 	}
@@ -37,14 +33,14 @@ func Marshal(r resource.Resource) ([]byte, error) {
 // Unmarshal is the inverse of Marshal. A record with a field that this program does not know is an error, because it
 // would be lost when the record is written again.
 func Unmarshal(data []byte) (resource.Resource, error) {
-	record := &apiv1.StoredResource{}
+	record := &apiv1.Resource{}
 	if err := proto.Unmarshal(data, record); err != nil {
 		return nil, fmt.Errorf("reading a record: %w", err)
 	}
 	if path, number := UnknownField(record); path != "" {
 		return nil, fmt.Errorf("reading a record: %s has the field %d, which a newer isthmus has written; run that one", path, number)
 	}
-	m := Unwrap(record.GetResource())
+	m := Unwrap(record)
 	if m == nil {
 		return nil, errors.New("reading a record: it holds no resource")
 	}
@@ -54,9 +50,6 @@ func Unmarshal(data []byte) (resource.Resource, error) {
 	}
 	if r.Metadata().ID == "" {
 		return nil, errors.New("reading a record: it holds a resource without a name")
-	}
-	if e, ok := r.(*resource.Endpoint); ok {
-		e.Creator, e.ServiceUID, e.Generation = record.GetCreator(), record.GetServiceUid(), record.GetGeneration()
 	}
 	return r, nil
 }

@@ -84,7 +84,7 @@ func valueNode(field protoreflect.FieldDescriptor, value protoreflect.Value) *ya
 	case field.Message() != nil:
 		n.Value = momentText(value.Message().Interface())
 	case field.Kind() == protoreflect.EnumKind:
-		n.Value = enumText(field.Enum(), value.Enum())
+		n.Value = EnumText(field.Enum(), value.Enum())
 	case field.Kind() == protoreflect.StringKind:
 		n.SetString(value.String())
 	default:
@@ -101,8 +101,8 @@ func momentText(m protoreflect.ProtoMessage) string {
 	return durationText(m.(*durationpb.Duration).AsDuration())
 }
 
-// enumText is the name of an enum's value or, if this program does not know it, the number.
-func enumText(enum protoreflect.EnumDescriptor, n protoreflect.EnumNumber) string {
+// EnumText is the name that a file has for an enum's value or, if this program does not know it, the number.
+func EnumText(enum protoreflect.EnumDescriptor, n protoreflect.EnumNumber) string {
 	if v := enum.Values().ByNumber(n); v != nil {
 		return enumName(v)
 	}

@@ -38,7 +38,7 @@ func (r *runner) apply(ctx context.Context, v *view) error {
 		}
 	}
 	s := r.without(v.state, held)
-	err := r.dataplane.Apply(ctx, s)
+	err := r.put(ctx, v.state, s)
 	if err == nil {
 		r.good, r.held = s, held
 		return nil
@@ -61,6 +61,16 @@ func (r *runner) apply(ctx context.Context, v *view) error {
 	}
 	r.held = guilty
 	return r.fail(ctx, v, failed)
+}
+
+// put hands the dataplane a view's state, or one that was derived from it. Of that nobody knows yet that it keeps the rules.
+func (r *runner) put(ctx context.Context, compiled, s *vpc.State) error {
+	if s != compiled {
+		if err := s.Validate(); err != nil {
+			return err
+		}
+	}
+	return r.dataplane.Apply(ctx, s)
 }
 
 // without is a state in which some endpoints are as the dataplane runs them, or left out if it does not.
@@ -112,7 +122,7 @@ func (r *runner) search(ctx context.Context, s *vpc.State, refusal error) (map[s
 		return nil, refusal
 	}
 	inForce := r.without(s, left)
-	if r.dataplane.Apply(ctx, inForce) != nil {
+	if r.put(ctx, s, inForce) != nil {
 		return nil, refusal
 	}
 	var try func(part []vpc.Endpoint)
@@ -126,7 +136,7 @@ func (r *runner) search(ctx context.Context, s *vpc.State, refusal error) (map[s
 			delete(trial, e.ID)
 		}
 		next := r.without(s, trial)
-		err := r.dataplane.Apply(ctx, next)
+		err := r.put(ctx, s, next)
 		switch {
 		case ctx.Err() != nil:
 		case err == nil:

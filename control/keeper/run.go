@@ -14,8 +14,8 @@ import (
 
 // Dataplane is what carries packets.
 type Dataplane interface {
-	// Apply puts a state in force and returns when it is, or refuses it and leaves the earlier one in force. It must not
-	// change the state, which is not changed by others either.
+	// Apply puts a state in force and returns when it is, or refuses it and leaves the earlier one in force. The state keeps
+	// the rules of State.Validate. Apply must not change it; it is not changed by others either.
 	Apply(ctx context.Context, s *vpc.State) error
 }
 

@@ -75,6 +75,7 @@ func (s *State) Validate() error {
 		users:    map[string]*LoadBalancer{},
 		tenants:  map[string][]string{},
 		nextHops: map[string]bool{},
+		zones:    map[string]bool{},
 
 		securityGroups: map[string]*SecurityGroup{},
 	}
@@ -119,6 +120,7 @@ type checker struct {
 	users    map[string]*LoadBalancer // the first load balancer that uses a target group
 	tenants  map[string][]string      // paths of the ENIs on a port
 	nextHops map[string]bool          // ports that GWLB endpoints name
+	zones    map[string]bool          // zone ids whose form is right: there are few, and much is in each
 }
 
 // fail records a broken rule of the field at path.
@@ -229,8 +231,11 @@ func (c *checker) zone(path, zone string) {
 	switch {
 	case zone == "":
 		c.fail(path, "is missing; write a zone id such as use1-az1")
+	case c.zones[zone]:
 	case !zoneID.MatchString(zone):
 		c.fail(path, "%q is no zone id; write lower case letters, digits and hyphens, such as use1-az1", zone)
+	default:
+		c.zones[zone] = true
 	}
 }
 

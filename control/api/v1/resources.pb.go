@@ -1644,7 +1644,11 @@ type Endpoint struct {
 	// Output only: why the state is what it is.
 	StateReason string `protobuf:"bytes,10,opt,name=state_reason,json=stateReason,proto3" json:"state_reason,omitempty"`
 	// Output only.
-	StateTime     *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=state_time,json=stateTime,proto3" json:"state_time,omitempty"`
+	StateTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=state_time,json=stateTime,proto3" json:"state_time,omitempty"`
+	// Output only: ARN of the principal that made it.
+	Creator string `protobuf:"bytes,12,opt,name=creator,proto3" json:"creator,omitempty"`
+	// Output only: how often it was let in. Connections of an earlier time do not go on.
+	Generation    uint32 `protobuf:"varint,13,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1754,6 +1758,20 @@ func (x *Endpoint) GetStateTime() *timestamppb.Timestamp {
 		return x.StateTime
 	}
 	return nil
+}
+
+func (x *Endpoint) GetCreator() string {
+	if x != nil {
+		return x.Creator
+	}
+	return ""
+}
+
+func (x *Endpoint) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 // Bandwidth limits an endpoint in one zone, both directions together. What is over it is dropped.
@@ -2444,7 +2462,7 @@ const file_control_api_v1_resources_proto_rawDesc = "" +
 	"\fservice_name\x18\x06 \x01(\tR\vserviceName\x122\n" +
 	"\x04type\x18\a \x01(\x0e2\x1e.isthmus.state.v1.EndpointTypeR\x04type\x12\x19\n" +
 	"\bzone_ids\x18\b \x03(\tR\azoneIdsB\x16\n" +
-	"\x14_acceptance_required\"\xd5\x03\n" +
+	"\x14_acceptance_required\"\x8f\x04\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\bmetadata\x18\x02 \x01(\v2\x14.isthmus.v1.MetadataR\bmetadata\x12\x10\n" +
@@ -2458,7 +2476,11 @@ const file_control_api_v1_resources_proto_rawDesc = "" +
 	"\fstate_reason\x18\n" +
 	" \x01(\tR\vstateReason\x129\n" +
 	"\n" +
-	"state_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tstateTime\"\xa9\x01\n" +
+	"state_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\tstateTime\x12\x18\n" +
+	"\acreator\x18\f \x01(\tR\acreator\x12\x1e\n" +
+	"\n" +
+	"generation\x18\r \x01(\rR\n" +
+	"generation\"\xa9\x01\n" +
 	"\tBandwidth\x12/\n" +
 	"\x14rate_bits_per_second\x18\x01 \x01(\x04R\x11rateBitsPerSecond\x121\n" +
 	"\x15burst_bits_per_second\x18\x02 \x01(\x04R\x12burstBitsPerSecond\x128\n" +

@@ -7,8 +7,8 @@
 // 	protoc        v3.21.12
 // source: control/api/v1/stored.proto
 
-// The records of the daemon's store, which are no part of the API: resources with what only the server knows of them, and
-// requests that may come again.
+// Records of the daemon's store that are no part of the API: requests that may come again. Those of resources are
+// Resource.
 
 package apiv1
 
@@ -28,78 +28,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// StoredResource is a resource. Its revision is that of the record.
-type StoredResource struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Resource *Resource              `protobuf:"bytes,1,opt,name=resource,proto3" json:"resource,omitempty"`
-	// The rest is of endpoints. ARN of the principal that made it.
-	Creator string `protobuf:"bytes,2,opt,name=creator,proto3" json:"creator,omitempty"`
-	// uid of the service, which its name might outlive.
-	ServiceUid string `protobuf:"bytes,3,opt,name=service_uid,json=serviceUid,proto3" json:"service_uid,omitempty"`
-	// Counts how often the endpoint was let in.
-	Generation    uint32 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *StoredResource) Reset() {
-	*x = StoredResource{}
-	mi := &file_control_api_v1_stored_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *StoredResource) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*StoredResource) ProtoMessage() {}
-
-func (x *StoredResource) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_stored_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use StoredResource.ProtoReflect.Descriptor instead.
-func (*StoredResource) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_stored_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *StoredResource) GetResource() *Resource {
-	if x != nil {
-		return x.Resource
-	}
-	return nil
-}
-
-func (x *StoredResource) GetCreator() string {
-	if x != nil {
-		return x.Creator
-	}
-	return ""
-}
-
-func (x *StoredResource) GetServiceUid() string {
-	if x != nil {
-		return x.ServiceUid
-	}
-	return ""
-}
-
-func (x *StoredResource) GetGeneration() uint32 {
-	if x != nil {
-		return x.Generation
-	}
-	return 0
-}
-
 // StoredRequest is a request with a request_id that has had its effect. The revision it made is that of the record.
 type StoredRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -116,7 +44,7 @@ type StoredRequest struct {
 
 func (x *StoredRequest) Reset() {
 	*x = StoredRequest{}
-	mi := &file_control_api_v1_stored_proto_msgTypes[1]
+	mi := &file_control_api_v1_stored_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -128,7 +56,7 @@ func (x *StoredRequest) String() string {
 func (*StoredRequest) ProtoMessage() {}
 
 func (x *StoredRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_api_v1_stored_proto_msgTypes[1]
+	mi := &file_control_api_v1_stored_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -141,7 +69,7 @@ func (x *StoredRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredRequest.ProtoReflect.Descriptor instead.
 func (*StoredRequest) Descriptor() ([]byte, []int) {
-	return file_control_api_v1_stored_proto_rawDescGZIP(), []int{1}
+	return file_control_api_v1_stored_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *StoredRequest) GetFingerprint() []byte {
@@ -177,15 +105,7 @@ var File_control_api_v1_stored_proto protoreflect.FileDescriptor
 const file_control_api_v1_stored_proto_rawDesc = "" +
 	"\n" +
 	"\x1bcontrol/api/v1/stored.proto\x12\n" +
-	"isthmus.v1\x1a\x1econtrol/api/v1/resources.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9d\x01\n" +
-	"\x0eStoredResource\x120\n" +
-	"\bresource\x18\x01 \x01(\v2\x14.isthmus.v1.ResourceR\bresource\x12\x18\n" +
-	"\acreator\x18\x02 \x01(\tR\acreator\x12\x1f\n" +
-	"\vservice_uid\x18\x03 \x01(\tR\n" +
-	"serviceUid\x12\x1e\n" +
-	"\n" +
-	"generation\x18\x04 \x01(\rR\n" +
-	"generation\"\xa0\x01\n" +
+	"isthmus.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa0\x01\n" +
 	"\rStoredRequest\x12 \n" +
 	"\vfingerprint\x18\x01 \x01(\fR\vfingerprint\x12;\n" +
 	"\vcreate_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
@@ -205,21 +125,18 @@ func file_control_api_v1_stored_proto_rawDescGZIP() []byte {
 	return file_control_api_v1_stored_proto_rawDescData
 }
 
-var file_control_api_v1_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_control_api_v1_stored_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
 var file_control_api_v1_stored_proto_goTypes = []any{
-	(*StoredResource)(nil),        // 0: isthmus.v1.StoredResource
-	(*StoredRequest)(nil),         // 1: isthmus.v1.StoredRequest
-	(*Resource)(nil),              // 2: isthmus.v1.Resource
-	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
+	(*StoredRequest)(nil),         // 0: isthmus.v1.StoredRequest
+	(*timestamppb.Timestamp)(nil), // 1: google.protobuf.Timestamp
 }
 var file_control_api_v1_stored_proto_depIdxs = []int32{
-	2, // 0: isthmus.v1.StoredResource.resource:type_name -> isthmus.v1.Resource
-	3, // 1: isthmus.v1.StoredRequest.create_time:type_name -> google.protobuf.Timestamp
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	1, // 0: isthmus.v1.StoredRequest.create_time:type_name -> google.protobuf.Timestamp
+	1, // [1:1] is the sub-list for method output_type
+	1, // [1:1] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_control_api_v1_stored_proto_init() }
@@ -227,14 +144,13 @@ func file_control_api_v1_stored_proto_init() {
 	if File_control_api_v1_stored_proto != nil {
 		return
 	}
-	file_control_api_v1_resources_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_api_v1_stored_proto_rawDesc), len(file_control_api_v1_stored_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   1,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -16,6 +16,8 @@ type Actor struct {
 	Principal string
 	// Operator sees and changes what all accounts own, and makes accounts.
 	Operator bool
+	// Host is trusted with every namespace of the host: an operator, also where he acts as an account.
+	Host bool
 }
 
 // principalForm is the form of principals that may be allowed to create endpoints.

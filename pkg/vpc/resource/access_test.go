@@ -148,3 +148,37 @@ func TestZoneNames(t *testing.T) {
 		{"zone of the consumer alone", as, in("e"), broken{InvalidArgument, "ZONE_NOT_SERVED", "InvalidParameter", "enis[0].subnet"}},
 	})
 }
+
+// TestNamespacesOfAccounts lets accounts attach where they may; operators may everywhere, also in the name of an account.
+func TestNamespacesOfAccounts(t *testing.T) {
+	w := newWorld(t, Config{MayAttach: func(account, netns string) bool {
+		return account == consumer && netns == "/run/netns/mine"
+	}})
+	w.create(operator, &Account{Meta: meta(KindAccount, consumer, consumer)})
+	w.create(asC, network(consumer, "10.0.0.0/16")...)
+	attach := func(netns string) func(*world, *Tx) error {
+		return func(_ *world, t *Tx) error {
+			_, err := t.Create(&Attachment{Meta: meta(KindAttachment, consumer, "x"), Subnet: "a", Netns: netns})
+			return err
+		}
+	}
+	host := asC
+	host.Host = true
+	refused := broken{PermissionDenied, "NETNS_NOT_ALLOWED", "UnauthorizedOperation", "netns"}
+	judge(t, w, []rule{
+		{"one's own", asC, attach("/run/netns/mine"), broken{}},
+		{"another's", asC, attach("/run/netns/other"), refused},
+		{"the host's", asC, attach("/proc/1/ns/net"), refused},
+		{"another's by an operator", operator, attach("/run/netns/other"), broken{}},
+		{"another's by an operator as the account", host, attach("/run/netns/other"), broken{}},
+	})
+	w.create(asC, &Attachment{Meta: meta(KindAttachment, consumer, "x"), Subnet: "a", Netns: "/run/netns/mine"})
+	judge(t, w, []rule{
+		{"moved", asC, func(_ *world, t *Tx) error {
+			a := Clone(get[*Attachment](w, KindAttachment, consumer, "x"))
+			a.Netns = "/run/netns/other"
+			_, err := t.Update(a, 0)
+			return err
+		}, refused},
+	})
+}

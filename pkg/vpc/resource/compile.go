@@ -242,6 +242,9 @@ func (c *compiler) endpoints() {
 				if ports = c.nextHops[e.Key]; len(ports) == 0 {
 					ports = s.taps
 				}
+				if len(ports) == 0 && e.running() {
+					c.problem(e.Key, "no attachment is its device in subnet %s; create one that names it as its endpoint, or one on a bridge", s.ID)
+				}
 			} else {
 				c.reach(a, s)
 			}

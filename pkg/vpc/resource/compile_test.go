@@ -211,7 +211,9 @@ func TestProblems(t *testing.T) {
 		t.Errorf("without attachments of the provider: %+v", s)
 	}
 
+	w.create(asP, tap(provider, "a", "a", ""), tap(provider, "b", "b", ""))
 	remove(asC, KindAttachment, "router")
+	problem(KindEndpoint, consumer, "inspect", "names it as its endpoint")
 	problem(KindRouteTable, consumer, "routes", "endpoint inspect has no attachment in a namespace")
 }
 

@@ -22,6 +22,10 @@ func (r *Attachment) prepare(t *Tx, old Resource, c *complaints) {
 			c.add(FailedPrecondition, "ENDPOINT_DELETING", "IncorrectState", "endpoint", "endpoint %s is being deleted; name another one", e.ID)
 		}
 	}
+	if o, _ := old.(*Attachment); (o == nil || o.Netns != r.Netns) && !t.mayAttach(r) {
+		c.add(PermissionDenied, "NETNS_NOT_ALLOWED", "UnauthorizedOperation", "netns",
+			"%s is not among the namespaces of account %s; have an operator add it to namespaces in the daemon's configuration", r.Netns, r.Account)
+	}
 	if old != nil {
 		o := old.(*Attachment)
 		c.fixed("subnet", r.Subnet == o.Subnet)
@@ -33,6 +37,12 @@ func (r *Attachment) prepare(t *Tx, old Resource, c *complaints) {
 	if n := len(r.UID); r.Device == "" && n > 0 {
 		r.Device = devicePrefix + r.UID[n-(vpc.MaxDevice-len(devicePrefix)):]
 	}
+}
+
+// mayAttach says whether the actor may use the attachment's namespace.
+func (t *Tx) mayAttach(r *Attachment) bool {
+	may := t.model.cfg.MayAttach
+	return may == nil || t.env.Actor.Operator || t.env.Actor.Host || may(r.Account, r.Netns)
 }
 
 func (r *Attachment) form(c *complaints) {

@@ -26,12 +26,8 @@ func TestEndpointRules(t *testing.T) {
 			return creating(with(w.anEndpoint("new", "firewall", "a"), change))(w, tx)
 		}
 	}
-	bandwidth := func(rate, burst uint64, d time.Duration) func(*world, *Tx) error {
-		return of(func(e *Endpoint) { e.Bandwidth = vpc.Bandwidth{Rate: rate, Burst: burst, BurstTime: d} })
-	}
 	noService := broken{NotFound, "SERVICE_NOT_FOUND", "InvalidServiceName", "service_name"}
 	wrongType := broken{InvalidArgument, "ENDPOINT_TYPE", "InvalidParameterCombination", "type"}
-	above := broken{PermissionDenied, "BANDWIDTH_ABOVE_DEFAULT", "UnauthorizedOperation", "bandwidth"}
 	judge(t, w, []rule{
 		{"an interface endpoint", asC, of(func(*Endpoint) {}), broken{}},
 		{"an interface endpoint by type", asC, of(func(e *Endpoint) { e.Type, e.TypeOpen = vpc.Interface, false }), broken{}},
@@ -63,15 +59,6 @@ func TestEndpointRules(t *testing.T) {
 		}), invalid("security_groups[1]")},
 		{"GWLB endpoint in two subnets", asC, gateway(func(e *Endpoint) { e.ENIs = append(e.ENIs, SubnetAddress{Subnet: "b"}) }), broken{InvalidArgument, "ENDPOINT_ENIS", "InvalidParameterCombination", "enis"}},
 		{"GWLB endpoint with a security group", asC, gateway(func(e *Endpoint) { e.SecurityGroups = []string{second} }), broken{InvalidArgument, "SECURITY_GROUPS_OF_GWLB_ENDPOINT", "InvalidParameterCombination", "security_groups"}},
-		{"less bandwidth", asC, bandwidth(1e6, 0, 0), broken{}},
-		{"the default bandwidth", asC, bandwidth(10e9, 40e9, time.Second), broken{}},
-		{"more bandwidth", asC, bandwidth(11e9, 40e9, time.Second), above},
-		{"more burst", asC, bandwidth(1e9, 41e9, time.Second), above},
-		{"longer burst", asC, bandwidth(1e9, 2e9, time.Minute), above},
-		{"more bandwidth by an operator", operator, bandwidth(100e9, 400e9, time.Minute), broken{}},
-		{"burst less than the rate", asC, bandwidth(2e6, 1e6, time.Second), invalid("bandwidth.burst_bits_per_second")},
-		{"burst without time", asC, bandwidth(1e6, 2e6, 0), invalid("bandwidth.burst_time")},
-		{"burst without rate", asC, bandwidth(0, 1e6, time.Second), invalid("bandwidth.rate_bits_per_second")},
 		{"GWLB endpoint with routes", asC, deleting(KindEndpoint, consumer, "inspect"), inUse("ENDPOINT_HAS_ROUTES")},
 		{"GWLB endpoint that is attached", asC, func(w *world, tx *Tx) error {
 			if err := tx.Delete(Key{KindRouteTable, consumer, "routes"}, 0); err != nil {
@@ -82,6 +69,28 @@ func TestEndpointRules(t *testing.T) {
 		}, broken{}},
 		{"by the provider", asP, deleting(KindEndpoint, consumer, "web"), broken{PermissionDenied, "NOT_OWNER", "UnauthorizedOperation", ""}},
 		{"by nobody", asS, deleting(KindEndpoint, consumer, "web"), broken{NotFound, "RESOURCE_NOT_FOUND", "InvalidVpcEndpointId.NotFound", ""}},
+	})
+}
+
+func TestBandwidthRules(t *testing.T) {
+	bandwidth := func(rate, burst uint64, d time.Duration) func(*world, *Tx) error {
+		return func(w *world, tx *Tx) error {
+			e := w.anEndpoint("new", "web", "a", "b")
+			e.Bandwidth = vpc.Bandwidth{Rate: rate, Burst: burst, BurstTime: d}
+			return creating(e)(w, tx)
+		}
+	}
+	above := broken{PermissionDenied, "BANDWIDTH_ABOVE_DEFAULT", "UnauthorizedOperation", "bandwidth"}
+	judge(t, connected(t), []rule{
+		{"less bandwidth", asC, bandwidth(1e6, 0, 0), broken{}},
+		{"the default bandwidth", asC, bandwidth(10e9, 40e9, time.Second), broken{}},
+		{"more bandwidth", asC, bandwidth(11e9, 40e9, time.Second), above},
+		{"more burst", asC, bandwidth(1e9, 41e9, time.Second), above},
+		{"longer burst", asC, bandwidth(1e9, 2e9, time.Minute), above},
+		{"more bandwidth by an operator", operator, bandwidth(100e9, 400e9, time.Minute), broken{}},
+		{"burst less than the rate", asC, bandwidth(2e6, 1e6, time.Second), invalid("bandwidth.burst_bits_per_second")},
+		{"burst without time", asC, bandwidth(1e6, 2e6, 0), invalid("bandwidth.burst_time")},
+		{"burst without rate", asC, bandwidth(0, 1e6, time.Second), invalid("bandwidth.rate_bits_per_second")},
 	})
 }
 

@@ -26,6 +26,9 @@ type Config struct {
 	DefaultQuotas Quotas
 	// InterfaceBandwidth and GatewayBandwidth limit endpoints in each zone: 10 Gbit/s with bursts to 40, and 40.
 	InterfaceBandwidth, GatewayBandwidth vpc.Bandwidth
+	// MayAttach says whether an account may attach to the namespace at a path, which may be anybody's on the host. Nil: every
+	// account may to all. Operators may without being asked about.
+	MayAttach func(account, netns string) bool
 	// NoLimits has the dataplane limit no endpoint's bandwidth.
 	NoLimits bool
 }
