@@ -24,7 +24,7 @@ var mayImport = map[string][]string{
 	"control/store":         {},
 	"control/...":           {"control/...", "dataplane", "dataplane/port", "pkg/vpc/...", "pkg/netns", "pkg/wire"},
 	"control/api/...":       {"control/api/state/v1"},
-	"control/integration":   {"control/...", "dataplane/...", "pkg/..."},
+	"control/integration":   {"control/...", "dataplane/...", "bench/fleet", "bench/steady", "pkg/..."},
 	"dataplane":             {"dataplane/port", "dataplane/flow", "dataplane/balance", "pkg/vpc", "pkg/wire"},
 	"dataplane/port/...":    {"dataplane/port", "pkg/wire"},
 	"dataplane/flow":        {},
@@ -36,8 +36,10 @@ var mayImport = map[string][]string{
 	"pkg/netns":             {},
 	"pkg/netns/netnstest":   {"pkg/netns"},
 	"pkg/lab/...":           {"pkg/lab/...", "pkg/netns", "pkg/vpc/..."},
-	"bench":                 {"bench/null", "dataplane", "dataplane/port", "pkg/..."},
+	"bench":                 {"bench/...", "control/...", "dataplane", "dataplane/port", "pkg/..."},
+	"bench/fleet":           {"control/api/..."},
 	"bench/null":            {},
+	"bench/steady":          {"pkg/netns", "pkg/wire"},
 	"scripts":               {},
 }
 
@@ -52,7 +54,7 @@ var outside = map[string][]string{
 	"github.com/vishvananda/netns":        {"pkg/netns"},
 	"github.com/gopacket/gopacket":        {"pkg/pkttest", "dataplane/port/...", "bench", "cmd/..."},
 	"github.com/prometheus/client_golang": {"control/...", "cmd/..."},
-	"google.golang.org/grpc":              {"control/...", "cmd/..."},
+	"google.golang.org/grpc":              {"control/...", "bench", "cmd/..."},
 	"google.golang.org/protobuf":          {"control/...", "cmd/..."},
 	"github.com/spf13/cobra":              {"cmd/..."},
 }

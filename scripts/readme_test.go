@@ -18,20 +18,8 @@ var unrun = map[string]bool{"make test": true, "make bench": true}
 
 // TestReadmeCommands runs what README.md tells a reader to type, in its order.
 func TestReadmeCommands(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program and a lab")
-	}
-	if _, err := os.Stat("/dev/net/tun"); err != nil || os.Geteuid() != 0 {
-		if os.Getenv("ISTHMUS_REQUIRE_PRIVILEGED") == "1" {
-			t.Fatal("README.md's commands need root and /dev/net/tun")
-		}
-		t.Skip("README.md's commands need root and /dev/net/tun")
-	}
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	commands := consoleCommands(string(readme))
+	needsNetwork(t)
+	commands := consoleCommands(readme(t))
 	if len(commands) < 3 {
 		t.Fatalf("README.md has %d commands in console blocks: has their form changed?", len(commands))
 	}
@@ -63,6 +51,59 @@ func run(t *testing.T, command string) (string, error) {
 	cmd.Dir = root
 	out, err := cmd.CombinedOutput()
 	return string(out), err
+}
+
+// TestReadmeScripts runs the scripts of README.md that begin with namespaces, each where nothing of the host can be changed:
+// with a /run and a /var/lib of its own, which go with the namespaces in them when it ends.
+func TestReadmeScripts(t *testing.T) {
+	needsNetwork(t)
+	if out, err := run(t, "make build"); err != nil {
+		t.Fatalf("make build: %v\n%s", err, out)
+	}
+	for _, script := range scriptsOf(readme(t)) {
+		first, _, _ := strings.Cut(script, "\n")
+		t.Run(first, func(t *testing.T) {
+			prepare := "set -e; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/lib; trap 'kill $(jobs -p)' EXIT\n"
+			cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "bash", "-c", prepare+script)
+			cmd.Dir = root
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, out)
+			}
+		})
+	}
+}
+
+// needsNetwork skips, or fails where nothing may be skipped, what cannot make namespaces and devices here.
+func needsNetwork(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("builds the program and a lab")
+	}
+	if _, err := os.Stat("/dev/net/tun"); err != nil || os.Geteuid() != 0 {
+		if os.Getenv("ISTHMUS_REQUIRE_PRIVILEGED") == "1" {
+			t.Fatal("README.md's commands need root and /dev/net/tun")
+		}
+		t.Skip("README.md's commands need root and /dev/net/tun")
+	}
+}
+
+func readme(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// scriptsOf are the blocks marked sh.
+func scriptsOf(text string) (scripts []string) {
+	for i, block := range strings.Split(text, "```") {
+		if body, ok := strings.CutPrefix(block, "sh\n"); ok && i%2 == 1 {
+			scripts = append(scripts, body)
+		}
+	}
+	return scripts
 }
 
 // consoleCommands are the lines that begin with a prompt in blocks marked console.

@@ -8,7 +8,8 @@
 
 set -euo pipefail
 
-# Program and the packages that bring it. gcc and its headers are for the race detector.
+# Program and the packages that bring it. gcc and its headers are for the race detector, tshark for a second opinion on
+# packets.
 needs=(
     "nginx nginx"
     "haproxy haproxy"
@@ -17,6 +18,7 @@ needs=(
     "ip iproute2"
     "curl curl"
     "gcc gcc libc6-dev"
+    "tshark tshark"
 )
 
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"

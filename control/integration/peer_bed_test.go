@@ -206,6 +206,6 @@ func (n *inspection) describe(p peer) *vpc.State {
 			ID: endpointID, Type: vpc.GatewayLoadBalancer, Service: "vpce-svc-bed", VPC: "vpc-consumer",
 			ENIs: []vpc.ENI{{Address: netip.MustParseAddr("10.1.9.5"), Zone: zone, Ports: []string{consumerPort}}},
 		}},
-		Testing: &vpc.Testing{HealthInterval: 200 * time.Millisecond, HealthTimeout: 2 * time.Second},
+		Testing: &vpc.Testing{HealthInterval: 500 * time.Millisecond, HealthTimeout: 500 * time.Millisecond},
 	}
 }

@@ -64,8 +64,8 @@ func (n *inspection) serve() {
 	})
 }
 
-// url is that of a path on the server.
-func url(family int, path string) string {
+// page is the URL of a path on the server.
+func page(family int, path string) string {
 	return "http://" + netip.AddrPortFrom(inspectedServer[family].Addr(), 80).String() + path
 }
 
@@ -84,7 +84,7 @@ func (n *inspection) transfer(t *testing.T, family int) (connections int) {
 	for _, length := range []int64{1, 100_000, size} {
 		sum := sha256.New()
 		body := io.TeeReader(lab.Pattern(length), sum)
-		response, err := n.web().Post(url(family, "/hash"), "application/octet-stream", body)
+		response, err := n.web().Post(page(family, "/hash"), "application/octet-stream", body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func (n *inspection) transfer(t *testing.T, family int) (connections int) {
 		if want := hex.EncodeToString(sum.Sum(nil)); err != nil || got.Length != length || got.SHA256 != want {
 			t.Errorf("the server received %d bytes with SHA-256 %s, sent were %d with %s (%v)", got.Length, got.SHA256, length, want, err)
 		}
-		if response, err = n.web().Get(url(family, fmt.Sprintf("/bytes?n=%d", length))); err != nil {
+		if response, err = n.web().Get(page(family, fmt.Sprintf("/bytes?n=%d", length))); err != nil {
 			t.Fatal(err)
 		}
 		back := sha256.New()
@@ -117,7 +117,7 @@ func (n *inspection) datagrams(t *testing.T, family int) {
 	network := [2]string{"udp4", "udp6"}[family]
 	server := n.packets(t, n.server, network, netip.AddrPortFrom(inspectedServer[family].Addr(), 7000).String())
 	client := n.packets(t, n.client, network, netip.AddrPortFrom(inspectedClient[family].Addr(), 0).String())
-	reflect(server)
+	mirror(server)
 	for i, size := range payloads {
 		message := filled(size, byte(i))
 		ask(t, client, server.LocalAddr(), message, message)
@@ -130,7 +130,7 @@ func (n *inspection) gre(t *testing.T, family int) {
 	network := [2]string{"ip4:47", "ip6:47"}[family]
 	from, to := inspectedClient[family].Addr(), inspectedServer[family].Addr()
 	server, client := n.packets(t, n.server, network, to.String()), n.packets(t, n.client, network, from.String())
-	reflect(server)
+	mirror(server)
 	header := []byte{0, 0, 0x08, 0x00}
 	if family == 1 {
 		binary.BigEndian.PutUint16(header[2:], wire.EtherTypeIPv6)
@@ -177,8 +177,8 @@ func (n *inspection) packets(t *testing.T, ns *netns.NS, network, address string
 	return conn
 }
 
-// reflect sends back all that comes until the socket is closed.
-func reflect(conn net.PacketConn) {
+// mirror sends back all that comes until the socket is closed.
+func mirror(conn net.PacketConn) {
 	go func() {
 		b := make([]byte, 1<<16)
 		for {
