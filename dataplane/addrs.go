@@ -12,6 +12,9 @@ type addrTable struct {
 	slots []addrSlot
 }
 
+// anyPort stands for the port in a table of addresses alone.
+const anyPort = 0
+
 type addrSlot struct {
 	addr [16]byte
 	port uint16

@@ -4,10 +4,8 @@
 package dataplane
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -22,19 +20,17 @@ const goneTime = vpc.MaxIdleTimeout + time.Minute
 
 // compiler turns a state into a view. It works on its own copies, so that a state it refuses leaves nothing behind.
 type compiler struct {
-	in      compilerInput
-	v       *view
-	portIDs *slots
-	eniIDs  *slots
-	tgtIDs  *slots
-	scopes  *slots
+	in     compilerInput
+	v      *view
+	places places
 
 	ended  map[TargetID]bool   // of those asked for, the targets that are draining
 	open   map[string]flow.Ref // ports by ID
 	defs   map[string]*vpc.Port
 	groups map[string]*vpc.TargetGroup
 	lbs    map[string]*vpc.LoadBalancer
-	nodes  map[[2]string]string // (load balancer, zone) -> identity of the node's ENI
+	nodes  map[[2]string]int     // (load balancer, zone) -> number of the node among enis
+	refs   map[string][]flow.Ref // targets of a group, in its order
 	enis   []newENI
 
 	gatewayGroups map[string]bool              // groups of gateway load balancers, whose failed targets are judged by flow
@@ -50,27 +46,52 @@ type compilerInput struct {
 	health  map[TargetID]Health
 	ended   map[TargetID]bool
 	prev    *view
-	portIDs *slots
-	eniIDs  *slots
-	tgtIDs  *slots
-	scopes  *slots
+	places  places
 	workers int
 	now     time.Duration
 }
 
+// places are those of all objects that flows name. Identities are values that can be compared as they are: the text of ten
+// thousand of them, made anew for each view, would be most of the work.
+type places struct {
+	ports   *slots[portID]
+	enis    *slots[eniID]
+	targets *slots[TargetID]
+	scopes  *slots[scopeID]
+}
+
+func newPlaces() places {
+	return places{&slots[portID]{}, &slots[eniID]{}, &slots[TargetID]{}, &slots[scopeID]{}}
+}
+
+// portID, eniID and scopeID are what makes a port, an ENI and the scope of GWLB flows another one.
+type portID struct{ id, vpc, netns, device string }
+
+type eniID struct {
+	role       Role // RoleNode for nodes of all types
+	owner      string
+	generation uint32
+	vpc, zone  string
+	service    string // of a GWLB endpoint, whose flows are of one scope
+	addr       netip.Addr
+	target     TargetID // of a probe
+}
+
+type scopeID struct{ service, zone, vpc string }
+
 // newENI is an ENI on its way into the view.
 type newENI struct {
-	id    string // identity
-	node  string // identity of the node it leads to, "" for a node
-	scope string // identity of the scope of its flows, for a GWLB endpoint
+	id    eniID
+	node  int      // number of the node it leads to, or of itself
+	ports []string // IDs
 	eni   viewENI
-	at    vpc.ENI
 }
 
 func compile(in compilerInput) (*compiler, error) {
 	st := in.state
-	c := &compiler{in: in, v: &view{revision: st.Revision, key: st.HashKey, pools: map[poolID]*pool{}},
-		ended: map[TargetID]bool{}, open: map[string]flow.Ref{}, defs: map[string]*vpc.Port{}, groups: map[string]*vpc.TargetGroup{}, lbs: map[string]*vpc.LoadBalancer{}, nodes: map[[2]string]string{},
+	c := &compiler{in: in, v: &view{revision: st.Revision, key: st.HashKey, pools: map[poolID]*pool{}, limiters: map[limitID]*limiter{}},
+		ended: map[TargetID]bool{}, open: map[string]flow.Ref{}, defs: map[string]*vpc.Port{}, groups: map[string]*vpc.TargetGroup{}, lbs: map[string]*vpc.LoadBalancer{},
+		nodes: map[[2]string]int{}, refs: map[string][]flow.Ref{},
 		listeners: map[[2]string][]viewListener{}, gatewayGroups: map[string]bool{}, zonal: map[string]bool{}, failing: map[[2]string]bool{}}
 	for i := range st.Ports {
 		c.defs[st.Ports[i].ID] = &st.Ports[i]
@@ -86,7 +107,7 @@ func compile(in compilerInput) (*compiler, error) {
 			c.zonal[l.TargetGroup] = lb.Type == vpc.Gateway && !lb.CrossZone
 		}
 	}
-	for _, step := range []func() error{c.compilePorts, c.compileTargets, c.listENIs, c.placeScopes, c.placeENIs} {
+	for _, step := range []func() error{c.compilePorts, c.compileTargets, c.compileGroups, c.listENIs, c.placeScopes, c.placeENIs} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -95,25 +116,23 @@ func compile(in compilerInput) (*compiler, error) {
 }
 
 func (c *compiler) compilePorts() (err error) {
-	var ids []string
-	identity := map[string]string{}
+	var ids []portID
 	for _, p := range c.in.state.Ports {
 		if c.in.ports[p.ID] == nil {
 			continue // its namespace is gone for now: what needs it is dropped with NoRoute until it is back
 		}
-		identity[p.ID] = strings.Join([]string{p.ID, p.VPC, p.Netns, p.Device}, "|")
-		ids = append(ids, identity[p.ID])
+		ids = append(ids, portID{p.ID, p.VPC, p.Netns, p.Device})
 	}
 	if c.in.ports[ProbePortID] != nil {
-		identity[ProbePortID] = ProbePortID
-		ids = append(ids, ProbePortID)
+		ids = append(ids, portID{id: ProbePortID})
 	}
-	if c.portIDs, err = c.in.portIDs.assign(ids, "ports"); err != nil {
+	var refs []flow.Ref
+	if c.places.ports, refs, err = c.in.places.ports.assign(ids, "ports", nil); err != nil {
 		return err
 	}
-	c.v.ports = make([]viewPort, len(c.portIDs.gens))
-	for id, ident := range identity {
-		r := c.portIDs.ref(ident)
+	c.v.ports = make([]viewPort, len(c.places.ports.gens))
+	for i, r := range refs {
+		id := ids[i].id
 		if q := c.in.ports[id].Queues(); q < c.in.workers {
 			return fmt.Errorf("port %s has %d queues for %d workers: open it with a queue for each", id, q, c.in.workers)
 		}
@@ -123,29 +142,21 @@ func (c *compiler) compilePorts() (err error) {
 	return nil
 }
 
-// portRefs are the places of an ENI's ports that are open.
-func (c *compiler) portRefs(eni vpc.ENI) (refs []flow.Ref) {
-	for _, id := range eni.Ports {
-		if r, ok := c.open[id]; ok {
-			refs = append(refs, r)
-		}
-	}
-	return refs
-}
-
 // listENIs collects the ENIs of the state: nodes before what leads to them.
 func (c *compiler) listENIs() error {
 	st := c.in.state
+	c.enis = make([]newENI, 0, len(c.in.prev.enis)+64) // about as many as there were
 	for i := range st.LoadBalancers {
 		lb := &st.LoadBalancers[i]
 		for _, n := range lb.Nodes {
-			id := strings.Join([]string{"node", lb.ID, lb.VPC, n.Zone, n.Address.String()}, "|")
-			c.nodes[[2]string{lb.ID, n.Zone}] = id
+			c.nodes[[2]string{lb.ID, n.Zone}] = len(c.enis)
 			role := RoleNode
 			if lb.Type == vpc.Gateway {
 				role = RoleGatewayNode
 			}
-			c.enis = append(c.enis, newENI{id: id, at: n, eni: viewENI{role: role, owner: lb.ID, vpc: lb.VPC, zone: n.Zone}})
+			c.enis = append(c.enis, newENI{node: len(c.enis), ports: n.Ports,
+				id:  eniID{role: RoleNode, owner: lb.ID, vpc: lb.VPC, zone: n.Zone, addr: n.Address},
+				eni: viewENI{role: role, owner: lb.ID, vpc: lb.VPC, zone: n.Zone}})
 		}
 	}
 	services := map[string]*vpc.EndpointService{}
@@ -160,19 +171,19 @@ func (c *compiler) listENIs() error {
 			}
 		}
 	}
-	return c.listProbes()
+	c.listProbes()
+	return nil
 }
 
 // listEndpoint adds the ENI of an endpoint in one zone.
 func (c *compiler) listEndpoint(ep *vpc.Endpoint, service *vpc.EndpointService, at vpc.ENI) error {
 	chosen := ep.ID
-	n := newENI{id: strings.Join([]string{"endpoint", ep.ID, ep.VPC, at.Zone, at.Address.String()}, "|"), at: at,
-		eni: viewENI{role: RoleEndpoint, owner: ep.ID, vpc: ep.VPC, zone: at.Zone}}
+	n := newENI{ports: at.Ports,
+		id:  eniID{role: RoleEndpoint, owner: ep.ID, generation: ep.Generation, vpc: ep.VPC, zone: at.Zone, addr: at.Address},
+		eni: viewENI{role: RoleEndpoint, owner: ep.ID, vpc: ep.VPC, zone: at.Zone, limiter: c.limiterOf(ep, at.Zone)}}
 	if ep.Type == vpc.GatewayLoadBalancer {
-		n.eni.role = RoleGatewayEndpoint
-		n.scope = strings.Join([]string{ep.Service, at.Zone, ep.VPC}, "|")
-		n.id = strings.Join([]string{"gateway-endpoint", ep.ID, n.scope, at.Address.String()}, "|") // its flows are of one scope
-		chosen = n.scope                                                                            // endpoints that share flows share the load balancer
+		n.eni.role, n.id.role, n.id.service = RoleGatewayEndpoint, RoleGatewayEndpoint, ep.Service
+		chosen = strings.Join([]string{ep.Service, at.Zone, ep.VPC}, "|") // endpoints that share flows share the load balancer
 	}
 	lb := c.pickLoadBalancer(service, chosen, at.Zone)
 	if lb == nil {
@@ -187,6 +198,7 @@ func (c *compiler) listEndpoint(ep *vpc.Endpoint, service *vpc.EndpointService, 
 			c.listeners[key] = c.compileListeners(lb, at.Zone)
 		}
 		n.eni.listeners = c.listeners[key]
+		n.eni.filtered, n.eni.groups = ep.Filtered, c.groupsOf(ep)
 	}
 	c.enis = append(c.enis, n)
 	return nil
@@ -208,85 +220,4 @@ func (c *compiler) pickLoadBalancer(s *vpc.EndpointService, endpoint, zone strin
 		}
 	}
 	return best
-}
-
-// placeENIs gives the ENIs their slots, keeps places for those that have just gone, and builds the address table.
-func (c *compiler) placeENIs() (err error) {
-	ids := make([]string, len(c.enis))
-	for i, n := range c.enis {
-		ids[i] = n.id
-	}
-	ghosts := c.ghosts(ids)
-	if c.eniIDs, err = c.in.eniIDs.assign(append(ids, ghosts...), "ENIs"); err != nil {
-		return err
-	}
-	c.renewReturned(ids)
-	v := c.v
-	v.enis = make([]viewENI, len(c.eniIDs.gens))
-	v.addrs = newAddrTable(c.addresses())
-	v.known = make(map[[16]byte]bool, len(c.enis))
-	for i := range c.enis {
-		if err := c.placeENI(&c.enis[i]); err != nil {
-			return err
-		}
-	}
-	for _, id := range ghosts {
-		c.placeGhost(id)
-	}
-	return nil
-}
-
-func (c *compiler) placeENI(n *newENI) error {
-	ref := c.eniIDs.ref(n.id)
-	e := n.eni
-	e.gen, e.addr = ref.Gen, n.at.Address.As16()
-	if n.node == "" {
-		e.node, e.egress = ref, c.egress(n.at)
-	} else {
-		e.node = c.eniIDs.ref(n.node)
-	}
-	if prev := c.in.prev; int(ref.Slot) < len(prev.enis) && prev.enis[ref.Slot].gen == ref.Gen {
-		e.counters = prev.enis[ref.Slot].counters
-	} else {
-		e.counters = newBlocks(c.in.workers, eniCounters)
-	}
-	for _, r := range c.portRefs(n.at) {
-		e.ports = append(e.ports, r.Slot)
-		if !c.v.addrs.add(r.Slot, e.addr, ref.Slot) {
-			return fmt.Errorf("address %v belongs to two ENIs on port %s", n.at.Address, c.v.ports[r.Slot].id)
-		}
-		if err := c.placeNextHop(e.role, r, ref.Slot); err != nil {
-			return err
-		}
-	}
-	c.v.known[e.addr] = true
-	c.v.enis[ref.Slot] = e
-	return nil
-}
-
-// egress lists the ports of a node by the prefixes they reach.
-func (c *compiler) egress(eni vpc.ENI) (out []egress) {
-	for _, r := range c.portRefs(eni) {
-		p := c.defs[c.v.ports[r.Slot].id]
-		out = append(out, egress{prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0), port: r})
-		if p.Subnet.IsValid() {
-			out = append(out, egress{prefix: p.Subnet.Masked(), port: r})
-		}
-		for _, a := range p.Addresses {
-			out = append(out, egress{prefix: a.Masked(), port: r})
-		}
-	}
-	slices.SortStableFunc(out, func(a, b egress) int { return cmp.Compare(b.prefix.Bits(), a.prefix.Bits()) })
-	return out
-}
-
-// addresses is how many (port, address) pairs there can be.
-func (c *compiler) addresses() (n int) {
-	for i := range c.enis {
-		n += len(c.enis[i].at.Ports)
-	}
-	for i := range c.in.prev.enis { // any of them may keep its places
-		n += len(c.in.prev.enis[i].ports)
-	}
-	return n
 }

@@ -34,19 +34,20 @@ func (c *compiler) compileGateway(ep *vpc.Endpoint, lb *vpc.LoadBalancer, zone s
 // placeScopes gives the scopes of GWLB flows their slots. A flow's key names its scope by slot alone, which may be another's
 // when the scope is gone; but then so are all endpoints of its flows, see deserted.
 func (c *compiler) placeScopes() (err error) {
-	var ids []string
-	for _, n := range c.enis {
-		if n.scope != "" {
-			ids = append(ids, n.scope)
+	var ids []scopeID
+	var gateways []*viewGateway
+	for i := range c.enis {
+		if n := &c.enis[i]; n.eni.gateway != nil {
+			ids = append(ids, scopeID{n.id.service, n.id.zone, n.id.vpc})
+			gateways = append(gateways, n.eni.gateway)
 		}
 	}
-	if c.scopes, err = c.in.scopes.assign(ids, "services in a zone and VPC"); err != nil {
+	var refs []flow.Ref
+	if c.places.scopes, refs, err = c.in.places.scopes.assign(ids, "services in a zone and VPC", nil); err != nil {
 		return err
 	}
-	for i := range c.enis {
-		if n := &c.enis[i]; n.scope != "" {
-			n.eni.gateway.scope = c.scopes.byID[n.scope]
-		}
+	for i, g := range gateways {
+		g.scope = refs[i].Slot
 	}
 	return nil
 }

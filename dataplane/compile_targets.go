@@ -13,11 +13,9 @@ import (
 	"github.com/dchest/siphash"
 
 	"github.com/isthmus-net/isthmus/dataplane/balance"
+	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
-
-// identity is what makes a target another one when it changes.
-func (t TargetID) identity() string { return t.Group + "|" + t.Address.String() }
 
 func idOf(group string, t *vpc.Target) TargetID {
 	return TargetID{Group: group, Address: netip.AddrPortFrom(t.Address, t.Port)}
@@ -25,51 +23,57 @@ func idOf(group string, t *vpc.Target) TargetID {
 
 // compileTargets places the targets of the state and those that have left it but still have connections, which drain.
 func (c *compiler) compileTargets() (err error) {
-	var ids []string
+	ids := make([]TargetID, 0, len(c.in.prev.targets))
 	for i := range c.in.state.TargetGroups {
 		g := &c.in.state.TargetGroups[i]
 		for j := range g.Targets {
-			ids = append(ids, idOf(g.ID, &g.Targets[j]).identity())
+			ids = append(ids, idOf(g.ID, &g.Targets[j]))
 		}
 	}
-	leaving := c.leaving(ids)
-	for _, t := range leaving {
-		ids = append(ids, t.id.identity())
+	var leaving []uint16
+	keep := func(slot uint16) bool {
+		t := &c.in.prev.targets[slot]
+		stays := c.groups[t.id.Group] != nil && sum(t.counters, targetActive) > 0
+		if stays {
+			leaving = append(leaving, slot)
+		}
+		return stays
 	}
-	if c.tgtIDs, err = c.in.tgtIDs.assign(ids, "targets"); err != nil {
+	var refs []flow.Ref
+	if c.places.targets, refs, err = c.in.places.targets.assign(ids, "targets", keep); err != nil {
 		return err
 	}
-	c.v.targets = make([]viewTarget, len(c.tgtIDs.gens))
+	c.v.targets = make([]viewTarget, len(c.places.targets.gens))
 	for i := range c.in.state.TargetGroups {
 		g := &c.in.state.TargetGroups[i]
-		for j := range g.Targets {
-			t := &g.Targets[j]
-			c.placeTarget(g, idOf(g.ID, t), t.Zone, t.Draining, c.failsOpen(g, t.Zone))
-		}
+		n := len(g.Targets)
+		c.placeGroup(g, ids[:n], refs[:n])
+		ids, refs = ids[n:], refs[n:]
 	}
-	for _, t := range leaving {
-		c.placeTarget(c.groups[t.id.Group], t.id, t.zone, true, false)
+	for _, slot := range leaving {
+		t := &c.in.prev.targets[slot]
+		c.placeTarget(c.groups[t.id.Group], t.id, flow.Ref{Slot: slot, Gen: t.gen}, t.zone, true, false)
 	}
 	return nil
 }
 
-// leaving are the targets of the previous view that the state no longer has, in groups it still has, with connections.
-func (c *compiler) leaving(ids []string) (out []viewTarget) {
-	have := make(map[string]bool, len(ids))
-	for _, id := range ids {
-		have[id] = true
-	}
-	for _, t := range c.in.prev.targets {
-		if t.gen != 0 && !have[t.id.identity()] && c.groups[t.id.Group] != nil && sum(t.counters, targetActive) > 0 {
-			out = append(out, t)
+// placeGroup puts the targets of a group in their places.
+func (c *compiler) placeGroup(g *vpc.TargetGroup, ids []TargetID, refs []flow.Ref) {
+	c.refs[g.ID] = refs
+	open, zone := false, ""
+	for i := range g.Targets {
+		t := &g.Targets[i]
+		if i == 0 || t.Zone != zone { // mostly that of the target before
+			zone = t.Zone
+			open = c.failsOpen(g, zone)
 		}
+		c.placeTarget(g, ids[i], refs[i], t.Zone, t.Draining, open)
 	}
-	return out
 }
 
-func (c *compiler) placeTarget(g *vpc.TargetGroup, id TargetID, zone string, draining, failOpen bool) {
-	ref := c.tgtIDs.ref(id.identity())
-	t := viewTarget{gen: ref.Gen, id: id, zone: zone, addr: id.Address.Addr().As16(), port: id.Address.Port(),
+func (c *compiler) placeTarget(g *vpc.TargetGroup, id TargetID, ref flow.Ref, zone string, draining, failOpen bool) {
+	t := &c.v.targets[ref.Slot]
+	*t = viewTarget{gen: ref.Gen, id: id, zone: zone, addr: id.Address.Addr().As16(), port: id.Address.Port(),
 		draining: draining, health: c.in.health[id], proxy: g.ProxyProtocol}
 	terminates := g.TerminateOnUnhealthy || c.gatewayGroups[g.ID]
 	switch {
@@ -84,7 +88,6 @@ func (c *compiler) placeTarget(g *vpc.TargetGroup, id TargetID, zone string, dra
 	} else {
 		t.counters = newBlocks(c.in.workers, targetCounters)
 	}
-	c.v.targets[ref.Slot] = t
 }
 
 // failsOpen says whether every target of the group that may take connections in a zone is unhealthy. Then all of them do.
@@ -118,37 +121,41 @@ func (c *compiler) compileListeners(lb *vpc.LoadBalancer, zone string) []viewLis
 	return out
 }
 
-// compilePool makes the pool of a node for a group, or takes the table from the previous view where it would be the same.
+// compilePool makes the pool of a node for a group, or takes it from the previous view where it would be the same.
 // A table keeps its length while the pool lives and does not outgrow it: another length is another table throughout.
 func (c *compiler) compilePool(lb *vpc.LoadBalancer, zone string, g *vpc.TargetGroup) *pool {
 	id := poolID{lb.ID, zone, g.ID}
 	if p := c.v.pools[id]; p != nil {
 		return p
 	}
-	p := &pool{}
-	var names []string
 	failOpen := c.failsOpen(g, zone)
-	for i := range g.Targets {
-		t := &g.Targets[i]
-		tid := idOf(g.ID, t)
-		if t.Draining || t.Zone != zone && !lb.CrossZone || c.in.health[tid] == Unhealthy && !failOpen {
+	p := &pool{}
+	for _, ref := range c.refs[g.ID] {
+		t := &c.v.targets[ref.Slot]
+		if t.draining || t.zone != zone && !lb.CrossZone || t.health == Unhealthy && !failOpen {
 			continue
 		}
-		names = append(names, tid.Address.String())
-		p.targets = append(p.targets, c.tgtIDs.ref(tid.identity()).Slot)
+		p.members, p.targets = append(p.members, t.id.Address), append(p.targets, ref.Slot)
 	}
-	size := balance.TableSize(len(g.Targets))
-	if old := c.in.prev.pools[id]; old != nil {
-		size = max(size, old.table.Size())
-		if old.table.Same(c.v.key, names, size) {
-			p.table = old.table
-		}
-	}
-	if p.table == nil {
-		p.table = balance.Build(c.v.key, names, size)
-	}
+	p.build(c, c.in.prev.pools[id], balance.TableSize(len(g.Targets)))
 	c.v.pools[id] = p
 	return p
+}
+
+// build gives the pool its table, of a size or longer: that of the pool it follows, which may be nil, where it is the same.
+func (p *pool) build(c *compiler, old *pool, size int) {
+	if old != nil {
+		size = max(size, old.table.Size())
+		if c.in.prev.key == c.v.key && slices.Equal(old.members, p.members) && (len(p.members) == 0 || old.table.Size() == size) {
+			p.table = old.table
+			return
+		}
+	}
+	names := make([]string, len(p.members))
+	for i, m := range p.members {
+		names[i] = m.String()
+	}
+	p.table = balance.Build(c.v.key, names, size)
 }
 
 // scoreOf is a keyed score of the strings, for choices that must not change when others come and go.

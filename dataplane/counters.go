@@ -106,10 +106,18 @@ func (w *worker) publish() {
 
 // drop counts that the packet goes no further, and why. It returns false, the answer of a stage that ends a route.
 func (w *worker) drop(p *packet, why Reason) bool {
+	if p.role != RoleNone {
+		return w.dropAt(p, p.key.ENI, why)
+	}
 	p.reason = why
 	w.total.live[totalDrops+int(why)]++
-	if p.role != RoleNone {
-		w.count(w.view.enis[p.key.ENI].counters[w.id]).live[eniDrops+int(why)]++
-	}
+	return false
+}
+
+// dropAt is drop with the ENI in a slot to blame, which need not be the one that the packet is addressed to.
+func (w *worker) dropAt(p *packet, eni uint16, why Reason) bool {
+	p.reason = why
+	w.total.live[totalDrops+int(why)]++
+	w.count(w.view.enis[eni].counters[w.id]).live[eniDrops+int(why)]++
 	return false
 }

@@ -45,11 +45,14 @@ func (w *worker) decapsulate(in *inner) bool {
 // Does: checks that it comes from the flow's appliance, or the one before it, to the flow's node, that it names an endpoint
 // of the flow, and that the inner packet is one of the flow in either direction, or an ICMP error that quotes one, to whom
 // sent it. Either direction's header is good for both: appliances keep the newest one a flow has.
-// Drops: WrongTarget, WrongEndpoint, WrongInner, Malformed.
+// Drops: BadSource, WrongTarget, WrongEndpoint, WrongInner, Malformed.
 // See: semantics of the return check in doc.go.
 func (w *worker) recognise(in *inner) bool {
 	p, e := in.outer, w.inspections.At(in.handle)
 	if !w.fromTarget(in, e) {
+		if w.ours(p, p.ip().Src()) {
+			return w.drop(p, BadSource)
+		}
 		return w.drop(p, WrongTarget)
 	}
 	if !w.isEnd(e.Ends[0], in.geneve.Endpoint) && !w.isEnd(e.Ends[1], in.geneve.Endpoint) {

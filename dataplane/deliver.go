@@ -11,14 +11,13 @@ import (
 	"github.com/isthmus-net/isthmus/pkg/wire"
 )
 
-// deliver
+// leave
 //
 // Expects: an inner packet of a flow, and the direction whose endpoint it leaves by.
-// Does: sends it through that endpoint, together with its neighbours of the same stream where they make a super-packet.
-// It is sent as the appliance left it.
+// Does: finds that endpoint, and its port.
 // Drops: TooBig, NoRoute.
-// See: runs.go; the kernel's GRO rules (net/ipv4/tcp_offload.c, udp_offload.c).
-func (w *worker) deliver(in *inner) bool {
+// See: mtu.go.
+func (w *worker) leave(in *inner) bool {
 	p, e := in.outer, w.inspections.At(in.handle)
 	if e.Ends[in.way] == (flow.Ref{}) { // nothing has come from there yet: an answer of the appliance's own
 		in.way = 1 - in.way
@@ -27,14 +26,24 @@ func (w *worker) deliver(in *inner) bool {
 	if !w.view.hasENI(end) || !w.view.hasPort(side) {
 		return w.drop(p, NoRoute)
 	}
-	eni := &w.view.enis[end.Slot]
-	size := len(in.packet())
-	if size > eni.gateway.mtu {
+	if len(in.packet()) > w.view.enis[end.Slot].gateway.mtu {
 		return w.drop(p, TooBig)
 	}
-	e.Seen = w.now
-	in.slot, in.via = side.Slot, unmapped(eni.addr)
-	c := w.count(eni.counters[w.id])
+	in.end, in.slot = end.Slot, side.Slot
+	return true
+}
+
+// deliver
+//
+// Expects: an inner packet of a flow, and the endpoint it leaves by.
+// Does: sends it through that endpoint, together with its neighbours of the same stream where they make a super-packet.
+// It is sent as the appliance left it.
+// Drops: nothing.
+// See: runs.go; the kernel's GRO rules (net/ipv4/tcp_offload.c, udp_offload.c).
+func (w *worker) deliver(in *inner) bool {
+	size := len(in.packet())
+	w.inspections.At(in.handle).Seen = w.now
+	c := w.count(w.view.enis[in.end].counters[w.id])
 	c.live[eniPacketsOut]++
 	c.live[eniBytesOut] += uint64(size)
 	c = w.count(w.view.targets[in.from].counters[w.id])
@@ -93,7 +102,7 @@ func (w *worker) begin1(in *inner, r *run) bool {
 			buf.AddTail(b[head:])
 		}
 	}
-	buf.Via = in.via
+	buf.Via = unmapped(w.view.enis[in.end].addr)
 	if r == nil {
 		w.enqueue(in.slot, buf)
 		return true

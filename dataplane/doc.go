@@ -19,19 +19,25 @@
 //	fits        fits.go                    at most 8500 bytes on the wire
 //	match       match.go                   a plausible source for the ENI
 //	admit       admit.go                   TCP, or an ICMP error about a flow on the way back
-//	track       track.go, open.go          the flow, found or opened
+//	find        find.go, group.go          the flow, or the client's right to open one
+//	limit       limit.go, limiter.go       the bandwidth of the endpoint in its zone
+//	track       track.go, open.go          the flow, followed or opened
 //	clampMSS    clampmss.go                MSS of SYN and SYN-ACK
 //	announce    announce.go, early.go      the PROXY header, and the shift it causes (seqmap.go, split.go)
 //	unannounce  unannounce.go              the same shift taken back out of acknowledgements
 //	translate   translate.go, icmp.go      addresses and ports
 //	send        send.go                    the vector of the port it leaves by
 //
-//	stick        stick.go, fragment.go     the flow through a GWLB endpoint, and its appliance
+//	gather       fragment.go               fragments with the ports of their first
+//	stick        stick.go                  the flow through a GWLB endpoint, and its appliance
 //	encapsulate  encapsulate.go            GENEVE around each packet or segment
 //	unwrap       unwrap.go                 the datagrams of what an appliance returns
 //	decapsulate  decapsulate.go            the header, and the flow its cookie names
 //	recognise    decapsulate.go            that appliance, endpoint and inner packet are the flow's
-//	deliver      deliver.go                the port of the endpoint it leaves by
+//	leave        deliver.go                the endpoint it leaves by
+//	deliver      deliver.go                the vector of that endpoint's port
+//
+// All four routes have limit, in the form of limitReply and limitInner where packets leave an endpoint.
 //
 // Toward appliances and on the way back packets of one stream travel in super-packets that runs.go puts together.
 //
@@ -45,8 +51,20 @@
 // that the kernel gave to another worker is copied to its owner (inbox.go).
 //
 // A flow names its ENIs, its ports and its target by slot and generation, and these are compared on every packet. So a
-// removed endpoint ends its flows, a slot that changes hands leads nowhere, and no other change of the view touches a
+// removed endpoint, or one of another generation, ends its flows, a slot that changes hands leads nowhere, and no other change of the view touches a
 // flow.
+//
+// # Access and bandwidth
+//
+// Security groups are stateful: a client's packet is held against them when it belongs to no connection, and never after,
+// also when the rules have changed. Whom they refuse gets no answer. A connection that has idled out, or a SYN with another
+// initial number, is asked for anew; while that is refused, a connection that the tuple still has lives on.
+//
+// What is over an endpoint's bandwidth in a zone is dropped, never queued. Both ways count, so that what passes a GWLB
+// endpoint to be inspected and returns is charged twice. What an earlier stage refuses is not charged; what a later one drops
+// is, such as a SYN that finds no target, or a segment through a GWLB endpoint that is of no inspected flow. Nor is what the
+// dataplane says itself: RST, and PROXY headers. A new endpoint may begin with a burst. A change of the limit keeps what has
+// been saved up, as far as the new one lets it.
 //
 // # The return check
 //

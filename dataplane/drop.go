@@ -16,7 +16,7 @@ const (
 	NotForwardable
 	// fits
 	TooBig
-	// match
+	// match and unmatched
 	NoENI
 	WrongSide
 	BadSource
@@ -28,7 +28,9 @@ const (
 	ICMPFragNeeded
 	ICMPBadChecksum
 	BadFlags
-	// track
+	// find
+	SecurityGroup
+	NoListener
 	ProviderInitiated
 	NoFlow
 	FlowExpired
@@ -36,9 +38,10 @@ const (
 	FlowRemoved
 	TargetUnhealthy
 	TargetDeregistered
-	// open
+	// limit
+	Bandwidth
+	// track
 	BadOption
-	NoListener
 	NoTarget
 	NoRoute
 	FlowTableFull
@@ -46,8 +49,9 @@ const (
 	// clampMSS and announce
 	MSSTooSmall
 	OutOfBuffers
-	// stick
+	// gather
 	FragmentOrphan
+	// stick
 	NotInspected
 	InspectionExpired
 	// unwrap, decapsulate and recognise
@@ -105,6 +109,8 @@ var reasons = [NumReasons]struct{ symbol, sentence string }{
 	WrongTarget:        {"wrong-target", "Does not come from the flow's appliance, or the one before it, to the node it got the flow from."},
 	WrongInner:         {"wrong-inner", "The inner packet does not belong to the flow, nor is it an error that quotes it."},
 	BadFlags:           {"bad-flags", "A combination of TCP flags that no connection uses."},
+	SecurityGroup:      {"security-group", "No security group of the endpoint lets the client connect to this port; dropped in silence."},
+	Bandwidth:          {"bandwidth", "More than the endpoint's bandwidth in this zone; dropped, never queued."},
 	BadOption:          {"bad-option", "A SYN with TCP MD5 or TCP-AO, which cannot survive address translation."},
 	NoFlow:             {"no-flow", "A TCP segment of no known connection; answered with RST."},
 	ProviderInitiated:  {"provider-initiated", "The provider's side tried to open a connection; only consumers can."},

@@ -50,10 +50,7 @@ type Engine struct {
 	ports   map[string]port.Port
 	health  map[TargetID]Health
 	ended   map[TargetID]bool
-	portIDs *slots
-	eniIDs  *slots
-	tgtIDs  *slots
-	scopes  *slots
+	places  places
 }
 
 // New makes an engine with an empty view.
@@ -71,9 +68,8 @@ func New(cfg Config) (*Engine, error) {
 		start := time.Now()
 		cfg.Clock = func() time.Duration { return time.Since(start) }
 	}
-	e := &Engine{cfg: cfg, health: map[TargetID]Health{}, ended: map[TargetID]bool{},
-		portIDs: &slots{}, eniIDs: &slots{}, tgtIDs: &slots{}, scopes: &slots{}}
-	e.view.Store(&view{addrs: newAddrTable(0)})
+	e := &Engine{cfg: cfg, health: map[TargetID]Health{}, ended: map[TargetID]bool{}, places: newPlaces()}
+	e.view.Store(&view{addrs: newAddrTable(0), known: newAddrTable(0)})
 	for i := range cfg.Workers {
 		e.workers = append(e.workers, newWorker(e, i))
 		e.inboxes = append(e.inboxes, make([]*inbox, cfg.Workers))
@@ -118,12 +114,12 @@ func (w *worker) settle() {
 // publish compiles and swaps the view. The caller holds mu.
 func (e *Engine) publish(st *vpc.State, ports map[string]port.Port, health map[TargetID]Health, ended map[TargetID]bool) error {
 	c, err := compile(compilerInput{state: st, ports: ports, health: health, ended: ended, prev: e.view.Load(),
-		portIDs: e.portIDs, eniIDs: e.eniIDs, tgtIDs: e.tgtIDs, scopes: e.scopes, workers: len(e.workers), now: e.cfg.Clock()})
+		places: e.places, workers: len(e.workers), now: e.cfg.Clock()})
 	if err != nil {
 		return fmt.Errorf("compile state of revision %d: %w", st.Revision, err)
 	}
 	e.state, e.ports, e.health, e.ended = st, ports, health, c.ended
-	e.portIDs, e.eniIDs, e.tgtIDs, e.scopes = c.portIDs, c.eniIDs, c.tgtIDs, c.scopes
+	e.places = c.places
 	e.view.Store(c.v)
 	e.wakeAll()
 	return nil

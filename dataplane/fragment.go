@@ -11,6 +11,26 @@ import (
 // fragmentLimit is how many fragmented packets a worker remembers at once.
 const fragmentLimit = 4096
 
+// gather
+//
+// Expects: a packet routed through a GWLB endpoint.
+// Does: gives later fragments the ports of their first one, and all fragments to the worker that owns their flow.
+// Drops: FragmentOrphan; InboxFull.
+// See: fragmentOwner.
+func (w *worker) gather(p *packet) bool {
+	if !p.fragment {
+		return true
+	}
+	if !w.joinFirst(p, w.view.enis[p.key.ENI].gateway) {
+		return w.drop(p, FragmentOrphan)
+	}
+	if owner := w.inspector(p.sticky); owner != w.id {
+		w.handOver(p, owner)
+		return false
+	}
+	return true
+}
+
 // followsFirst says whether a later fragment of this kind of packet tells less of its flow than the first one: it lacks the
 // ports, and in IPv6 it may name another protocol.
 func (g *viewGateway) followsFirst(b []byte, proto uint8) bool {

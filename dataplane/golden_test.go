@@ -28,7 +28,7 @@ import (
 var update = flag.Bool("update", false, "rewrite testdata/ from what the dataplane does now")
 
 // scenarios are all scenarios, in the order in which a newcomer might read them.
-var scenarios = slices.Concat(connectionScenarios, refusalScenarios, proxyScenarios, earlyScenarios, viewScenarios, limitScenarios, gatewayScenarios)
+var scenarios = slices.Concat(connectionScenarios, refusalScenarios, proxyScenarios, earlyScenarios, viewScenarios, accessScenarios, limitScenarios, gatewayScenarios)
 
 // provoked are the drops in the scenarios that have been told.
 var provoked = map[string][NumReasons]uint64{}
@@ -112,7 +112,7 @@ func (s *story) render(sc *scenario) map[string][]byte {
 		if i > 0 {
 			name = fmt.Sprintf("state-%d.json", i+1)
 		}
-		files[name] = readableJSON(st)
+		files[name] = readableJSON(sparse(st))
 	}
 	for id, list := range s.in {
 		files["in."+id+".pcap"] = pcapOf(list)
@@ -122,6 +122,47 @@ func (s *story) render(sc *scenario) map[string][]byte {
 	}
 	files["counters.json"] = readableJSON(s.counters())
 	return files
+}
+
+// sparse is the JSON form of a value without what is zero, so that a field which a scenario does not use leaves no trace.
+func sparse(v any) any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	var tree any
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // durations in nanoseconds are too long for a float
+	if err := d.Decode(&tree); err != nil {
+		panic(err)
+	}
+	return prune(tree)
+}
+
+// prune removes the members of objects that are zero, at any depth.
+func prune(tree any) any {
+	switch node := tree.(type) {
+	case map[string]any:
+		for k, v := range node {
+			switch v := prune(v).(type) {
+			case nil:
+				delete(node, k)
+			case map[string]any:
+				if len(v) == 0 {
+					delete(node, k)
+				}
+			default:
+				if v == false || v == "" || v == json.Number("0") {
+					delete(node, k)
+				}
+			}
+		}
+	case []any:
+		for i := range node {
+			node[i] = prune(node[i])
+		}
+	}
+	return tree
 }
 
 // numbers is a list of numbers as json.MarshalIndent breaks it over lines.

@@ -138,10 +138,14 @@ func addrPort(a [16]byte, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), port)
 }
 
-// describe resolves what an entry names by slot.
+// describe resolves what an entry names by slot. A flow that has been ended, or will be when its next packet comes, is told
+// as reset.
 func (w *worker) describe(e *flow.Entry) FlowInfo {
 	f := FlowInfo{Worker: w.id, Client: addrPort(e.Client, e.ClientPort), Target: addrPort(e.Target, e.TargetPort), State: e.State,
 		Protocol: wire.ProtoTCP, Proxy: e.Flags&flow.Proxy != 0, Idle: flow.Elapsed(w.now, e.Seen), BytesOut: e.BytesOut, BytesIn: e.BytesIn}
+	if e.Ended != 0 || w.view.verdict(e) != Unexplained {
+		f.State = flow.Reset
+	}
 	if v := w.view; v.hasENI(e.Endpoint) && v.hasENI(e.Node) {
 		n := &v.enis[e.Endpoint.Slot]
 		if n.role == RoleEndpoint {

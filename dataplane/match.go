@@ -6,7 +6,8 @@ package dataplane
 // match
 //
 // Expects: the role and slot of the ENI that (port, destination) belongs to.
-// Does: refuses sources that cannot be a peer of that ENI.
+// Does: refuses sources that cannot be a peer of that ENI. That an ENI of ours is none either is for find and recognise to
+// say of what is of no flow, since it takes a look into a table: the peers of a flow were no ENIs when it was opened.
 // Drops: BadSource; NoENI and WrongSide by unmatched; FlowRemoved and NoENI for an ENI that is gone.
 // See: design of views in view.go.
 func (w *worker) match(p *packet) bool {
@@ -14,7 +15,7 @@ func (w *worker) match(p *packet) bool {
 	if p.quote != 0 {
 		a = p.ip().Src()
 	}
-	if a[0] == 127 || a[0] == 0 || a[0] >= 224 || w.view.addrs.find(p.in, mapped(a)) >= 0 {
+	if a[0] == 127 || a[0] == 0 || a[0] >= 224 || p.quote != 0 && w.ours(p, a) {
 		return w.drop(p, BadSource)
 	}
 	if w.view.enis[p.key.ENI].gone {
@@ -23,9 +24,12 @@ func (w *worker) match(p *packet) bool {
 	return true
 }
 
+// ours says whether an address is that of an ENI on the packet's port.
+func (w *worker) ours(p *packet, a [4]byte) bool { return w.view.addrs.find(p.in, mapped(a)) >= 0 }
+
 // unmatched counts a packet that is for no ENI of its port.
 func (w *worker) unmatched(p *packet) bool {
-	if w.view.known[mapped(p.ip().Dst())] {
+	if w.view.known.find(anyPort, mapped(p.ip().Dst())) >= 0 {
 		return w.drop(p, WrongSide)
 	}
 	return w.drop(p, NoENI)

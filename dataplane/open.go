@@ -9,8 +9,8 @@ import (
 	"github.com/isthmus-net/isthmus/pkg/wire"
 )
 
-// open makes a flow for a SYN: it picks the target, leases a NAT port and fills the entry. What it refuses is
-// answered with RST, but for a port without listener and options that cannot work, which are dropped in silence.
+// open makes a flow for a SYN that find has let in: it picks the target, leases a NAT port and fills the entry. What it
+// refuses is answered with RST, but for options that cannot work, which are dropped in silence.
 func (w *worker) open(p *packet) bool {
 	tcp := p.tcp()
 	if _, _, ok := tcp.FindOption(wire.OptMD5); ok {
@@ -22,9 +22,7 @@ func (w *worker) open(p *packet) bool {
 	eni := &w.view.enis[p.key.ENI]
 	target, l := eni.probeTarget, (*viewListener)(nil)
 	if p.role == RoleEndpoint {
-		if l = eni.listener(p.key.LocalPort); l == nil {
-			return w.drop(p, NoListener)
-		}
+		l = eni.listener(p.key.LocalPort)
 		if target = l.pick(w.view.key, p, eni.addr); target < 0 {
 			return w.refuse(p, NoTarget)
 		}

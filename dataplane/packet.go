@@ -15,7 +15,7 @@ import (
 // belongs to. It lives in the worker's batch and is overwritten by the next one.
 type packet struct {
 	buf  *port.Buffer
-	flow *flow.Entry // set by track
+	flow *flow.Entry // set by find and track
 	key  flow.Key    // toward an appliance only its ENI and ports count
 
 	inspected *flow.StickyEntry // set by stick and recognise
@@ -37,6 +37,7 @@ type packet struct {
 	later    bool // a fragment other than the first
 	joined   bool // a later fragment whose ports are known
 	reverse  bool // goes from B to A of its sticky key
+	opening  bool // a SYN that may open a flow, in place of flow where that is not nil
 	reason   Reason
 }
 

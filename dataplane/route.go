@@ -28,7 +28,9 @@ func (w *worker) toService(p *packet) bool {
 	return w.fits(p) && // at most 8500 bytes; longer is dropped in silence
 		w.match(p) && // the ENI exists and the source can be a client
 		w.admit(p) && // TCP, whole, with sensible flags
-		w.track(p) && // find the flow, or open it: pick a target, lease a NAT port
+		w.find(p) && // the flow, or whether a security group lets the client open one
+		w.limit(p) && // the endpoint's bandwidth
+		w.track(p) && // follow the flow, or open it: pick a target, lease a NAT port
 		w.clampMSS(p) && // SYN only
 		w.announce(p) && // PROXY protocol header before the client's first byte, numbers after it shifted
 		w.translate(p) && // source becomes the node, destination the target
@@ -40,7 +42,9 @@ func (w *worker) fromService(p *packet) bool {
 	return w.fits(p) && // the same limit on the way back
 		w.match(p) && // the source can be a target
 		w.admitReply(p) && // TCP, or an ICMP error about a flow
-		w.trackReply(p) && // find the flow; nothing from this side opens one
+		w.findReply(p) && // the flow; nothing from this side opens one
+		w.limitReply(p) && // the bandwidth of the flow's endpoint
+		w.trackReply(p) && // follow the flow
 		w.clampMSS(p) && // SYN-ACK only
 		w.unannounce(p) && // acknowledgements shifted back over the PROXY header
 		w.translateReply(p) && // source becomes the endpoint, destination the client
@@ -50,6 +54,8 @@ func (w *worker) fromService(p *packet) bool {
 // toAppliance: source -> GWLB endpoint -> GWLB node -> appliance.
 func (w *worker) toAppliance(p *packet) bool {
 	return w.fits(p) && // the inner packet: at most 8500 bytes
+		w.gather(p) && // fragments: the ports of the first
+		w.limit(p) && // the endpoint's bandwidth
 		w.stick(p) && // find the flow, or begin it: pick an appliance, give it a cookie
 		w.encapsulate(p) // GENEVE around each segment, onto the vector of the appliance's port
 }
@@ -64,5 +70,7 @@ func (w *worker) fromAppliance(p *packet) bool {
 func (w *worker) fromInside(in *inner) bool {
 	return w.decapsulate(in) && // the header as it was sent, the flow its cookie names
 		w.recognise(in) && // the appliance, endpoint and inner packet are the flow's
+		w.leave(in) && // the endpoint by which it leaves
+		w.limitInner(in) && // that endpoint's bandwidth
 		w.deliver(in) // onto the vector of the endpoint's port, merged with its neighbours
 }

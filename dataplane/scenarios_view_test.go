@@ -49,6 +49,14 @@ var viewScenarios = []scenario{
 			fromClient(pkttest.TCP{Seq: 5, Flags: "S"})),
 	},
 	{
+		name:  "endpoint-of-another-generation",
+		about: "An endpoint of another generation is another one, though it has the id and the address of the first: connections end.",
+		steps: steps(handshake,
+			change("the endpoint begins another life", func(st *vpc.State) { st.Endpoints[0].Generation++ }),
+			hello, world,
+			fromClient(pkttest.TCP{Seq: 5, Flags: "S"})),
+	},
+	{
 		name:  "load-balancer-replaced",
 		about: "When a service moves to another load balancer, connections through the old one end and new ones come from the new node.",
 		steps: steps(handshake,

@@ -42,7 +42,8 @@ type ENIStats struct {
 	Zone    string
 	Address netip.Addr
 	Traffic
-	// Drops counts packets addressed to the ENI that went no further, by reason.
+	// Drops counts packets addressed to the ENI that went no further, by reason. Those that its endpoint's bandwidth had no
+	// room for are counted at the endpoint's ENI both ways.
 	Drops [NumReasons]uint64
 }
 

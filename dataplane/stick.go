@@ -10,25 +10,16 @@ import (
 
 // stick
 //
-// Expects: a packet routed through a GWLB endpoint.
+// Expects: a packet routed through a GWLB endpoint, on the worker that owns its flow.
 // Does: finds the packet's flow, or begins one and picks its appliance; moves it from a failed appliance where the group
 // says so; gives it a new cookie for a new connection on the same tuple. Both directions of a flow, through whichever
 // endpoints of the VPC they come, are one flow.
-// Drops: FragmentOrphan; NotInspected and InspectionExpired, answered with RST on demand; NoTarget; FlowTableFull;
+// Drops: NotInspected and InspectionExpired, answered with RST on demand; NoTarget; FlowTableFull;
 // TargetUnhealthy and TargetDeregistered, answered with RST, where the group says so.
 // See: AWS GWLB documentation on flow stickiness, idle timeout and target failover.
 func (w *worker) stick(p *packet) bool {
 	g := w.view.enis[p.key.ENI].gateway
 	w.makeRoom()
-	if p.fragment {
-		if !w.joinFirst(p, g) {
-			return w.drop(p, FragmentOrphan)
-		}
-		if owner := w.inspector(p.sticky); owner != w.id {
-			w.handOver(p, owner)
-			return false
-		}
-	}
 	h, found := w.inspections.Find(p.sticky, p.hash)
 	if !found {
 		return w.begin(p, g, NotInspected)

@@ -59,11 +59,11 @@ type inner struct {
 	alone    bool   // the only one of its outer packet, whose buffer it may leave in
 	geneve   wire.GeneveAWS
 	tuple    wire.Tuple
-	handle   uint32  // of the flow
-	way      int     // direction of the flow whose endpoint it leaves by
-	from     uint16  // slot of the target it comes from
-	slot     uint16  // of the port it leaves by
-	via      [4]byte // of the endpoint it leaves by
+	handle   uint32 // of the flow
+	way      int    // direction of the flow whose endpoint it leaves by
+	from     uint16 // slot of the target it comes from
+	end      uint16 // slot of the endpoint it leaves by
+	slot     uint16 // of the port it leaves by
 }
 
 // packet is the inner packet.

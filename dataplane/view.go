@@ -22,8 +22,10 @@ type view struct {
 	enis     []viewENI
 	targets  []viewTarget
 	addrs    addrTable
-	known    map[[16]byte]bool // addresses of ENIs on any port
-	pools    map[poolID]*pool  // kept to share tables with the next view
+	known    addrTable        // addresses of ENIs on any port
+	pools    map[poolID]*pool // kept to share tables with the next view
+	groups   map[string]*group
+	limiters map[limitID]*limiter
 	probes   []ProbeRoute
 }
 
@@ -36,24 +38,28 @@ type viewPort struct {
 	transit bool // some GWLB endpoint is a next hop here
 }
 
+// viewENI is an ENI. What every packet needs stands together in front.
 type viewENI struct {
 	gen  uint16
 	role Role
 	// gone marks an ENI that has left the state. It keeps its place for a while, so that its connections can be ended
 	// with RST instead of vanishing.
-	gone   bool
-	goneAt time.Duration
+	gone     bool
+	filtered bool     // endpoint: groups say who may connect
+	node     flow.Ref // endpoint and probe: the node it leads to; node: itself
+	addr     [16]byte
+	limiter  *limiter // endpoint: its bandwidth in this zone; nil without limit
+	counters []*block // by worker
 
-	addr        [16]byte
+	groups      []*group
+	goneAt      time.Duration
 	owner       string // ID of the endpoint or load balancer
 	vpc, zone   string
 	ports       []uint16       // slots
-	node        flow.Ref       // endpoint and probe: the node it leads to; node: itself
 	listeners   []viewListener // endpoint: sorted by port
 	egress      []egress       // node: longest prefix first
 	probeTarget int            // probe: slot
 	gateway     *viewGateway   // GWLB endpoint
-	counters    []*block       // by worker
 }
 
 // egress is a port of a node and a prefix that is reached through it; every port of the node is one for all addresses.
@@ -68,12 +74,20 @@ type viewListener struct {
 	pool       *pool
 }
 
+// limitID is what has a bandwidth of its own.
+type limitID struct {
+	endpoint   string
+	generation uint32
+	zone       string
+}
+
 type poolID struct{ loadBalancer, zone, group string }
 
-// pool is the targets that new connections of a node may go to.
+// pool is the targets that new connections of a node may go to, by the table's index.
 type pool struct {
 	table   *balance.Table
-	targets []uint16 // slots, by the table's index
+	members []netip.AddrPort // what the table was made of
+	targets []uint16         // slots
 }
 
 type viewTarget struct {

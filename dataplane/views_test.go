@@ -228,10 +228,17 @@ func TestTablesAreShared(t *testing.T) {
 	if b.engine.view.Load().pools[id].table != before {
 		t.Error("the table was built again")
 	}
-	next := clone(b.state)
-	withTargets(2)(next)
-	b.apply(next)
-	if b.engine.view.Load().pools[id].table == before {
-		t.Error("the table was not built again")
+	for what, change := range map[string]func(*vpc.State){
+		"targets": func(st *vpc.State) { withTargets(1 + len(st.TargetGroups[0].Targets))(st) },
+		"key":     func(st *vpc.State) { st.HashKey[5]++ },
+		"port":    func(st *vpc.State) { st.TargetGroups[0].Targets[0].Port++ },
+	} {
+		before := b.engine.view.Load().pools[id].table
+		next := clone(b.state)
+		change(next)
+		b.apply(next)
+		if b.engine.view.Load().pools[id].table == before {
+			t.Errorf("the table was not built again for another %s", what)
+		}
 	}
 }

@@ -24,7 +24,8 @@ type worker struct {
 	id     int
 	engine *Engine
 	view   *view
-	now    uint32 // engine time of the turn in milliseconds, modulo 2^32
+	clock  time.Duration // engine time of the turn
+	now    uint32        // the same in milliseconds, modulo 2^32
 
 	flows           *flow.Table       // of one flow until the first state is applied
 	inspections     *flow.StickyTable // flows of GWLB endpoints; likewise
@@ -87,7 +88,7 @@ func (w *worker) makeTables(limit int, key flow.HashKey) {
 
 // turn serves the ports that are ready, and says whether there was anything to do.
 func (w *worker) turn(now time.Duration, ready []uint32) (busy bool) {
-	w.now = uint32(now / time.Millisecond)
+	w.clock, w.now = now, uint32(now/time.Millisecond)
 	if v := w.engine.view.Load(); v != w.view {
 		w.adopt(v)
 	}

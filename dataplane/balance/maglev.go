@@ -34,9 +34,8 @@ const maxBackends = 1 << 16
 // section 3.4): every backend has an equal share of the entries, and when a backend comes or goes few entries change
 // besides those it gains or loses. It is immutable, and safe for concurrent use.
 type Table struct {
-	entries []uint16 // indices into names
-	key     [16]byte
-	names   []string
+	entries  []uint16 // positions of backends
+	backends int
 }
 
 // Build makes the table of the given length for the backends of the given names. The length is usually that of
@@ -46,9 +45,9 @@ type Table struct {
 // 65,536th are never picked.
 //
 // Build takes time in proportion to the length times its logarithm: milliseconds for hundreds of backends, about ten
-// for a thousand. Keep the table while Same says so.
+// for a thousand. The same arguments make the same table, so keep it while they do not change.
 func Build(key [16]byte, names []string, size int) *Table {
-	t := &Table{key: key, names: slices.Clone(names)}
+	t := &Table{backends: len(names)}
 	if len(names) == 0 {
 		return t
 	}
@@ -116,20 +115,10 @@ func (t *Table) Pick(hash uint64) int {
 }
 
 // Len is the number of backends the table was built for.
-func (t *Table) Len() int { return len(t.names) }
+func (t *Table) Len() int { return t.backends }
 
 // Size is the length of the table; 0 without backends.
 func (t *Table) Size() int { return len(t.entries) }
-
-// Same reports whether Build with these arguments would make this table again, so that a caller may keep it.
-func (t *Table) Same(key [16]byte, names []string, size int) bool {
-	if len(names) != 0 {
-		size = prime(size)
-	} else {
-		size = 0
-	}
-	return t.key == key && len(t.entries) == size && slices.Equal(t.names, names)
-}
 
 // prime is the smallest prime that is at least n.
 func prime(n int) int {
