@@ -24,6 +24,7 @@ const (
 	roleNull    = "null"
 	roleIsthmus = "isthmus"
 	roleExec    = "exec"
+	roleDaemon  = "daemon"
 )
 
 // Helper is the child's side of a run: it plays role as the JSON text spec says, answers each line of in with a line
@@ -31,7 +32,7 @@ const (
 func Helper(role, spec string, in io.Reader, out io.Writer) error {
 	start, ok := map[string]func([]byte) (*helper, error){
 		roleClient: startClient, roleServer: startServer, roleNull: startNull, roleIsthmus: startIsthmus,
-		roleExec: startExec,
+		roleExec: startExec, roleDaemon: startDaemon,
 	}[role]
 	if !ok {
 		return fmt.Errorf("unknown role %q: this command is run by `bench run` only", role)

@@ -43,6 +43,10 @@ func round(
 	if err := sys.builder(sc)(ctx, b); err != nil {
 		return nil, "", err
 	}
+	if sc.driven != nil {
+		values, err = sc.driven(ctx, b)
+		return values, "", err
+	}
 	if b.dataplane != nil {
 		offloads = b.dataplane.Offloads
 	}

@@ -4,6 +4,7 @@
 package bench
 
 import (
+	"context"
 	"net/netip"
 	"time"
 )
@@ -18,6 +19,8 @@ type scenario struct {
 	// atServer says that the receiver's counters count, not the client's.
 	atServer bool
 	values   func(window) []value
+	// driven, in place of load and values, has the whole daemon measured, which no other system has a counterpart of.
+	driven func(context.Context, *bed) ([]value, error)
 }
 
 // window is what happened between two marks.
@@ -43,6 +46,10 @@ func scenarios() []scenario {
 		{name: "gwlb-bulk", load: inspectedLoad(kindBulk, 1), inspected: true, atServer: true, values: bulkValues},
 		{name: "gwlb-requests", load: inspectedLoad(kindHTTP, 32), inspected: true, values: httpValues},
 		{name: "gwlb-small-64", load: inspectedLoad(kindPackets, 1), inspected: true, atServer: true, values: packetValues},
+		{name: "view-change", driven: changesOf(false)},
+		{name: "view-change-memory", driven: changesOf(true)},
+		{name: "scale", driven: scaleOf(0)},
+		{name: "scale-alone", driven: scaleOf(aloneEndpoints)},
 	}
 }
 

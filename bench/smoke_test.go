@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +65,8 @@ func TestRoundOfEverySystem(t *testing.T) {
 			metrics := map[string]int{}
 			for _, result := range report.Results {
 				metrics[result.System]++
-				if len(result.Rounds) != 1 || result.Median <= 0 {
+				zero := slices.Contains([]string{lostUnit, kernelUnit, idleUnit}, result.Unit)
+				if len(result.Rounds) != 1 || result.Median <= 0 && !zero {
 					t.Errorf("%s %s: rounds %v, median %v", result.System, result.Metric, result.Rounds, result.Median)
 				}
 			}

@@ -50,11 +50,18 @@ type system struct {
 	// up builds it in the bed's namespaces and any that it adds, for scenarios of interface endpoints; inspect does so for
 	// those of GWLB endpoints. Nil means that it takes no part in such scenarios.
 	up, inspect func(context.Context, *bed) error
+	// daemon says that it has a control plane to be measured.
+	daemon bool
 }
 
-// builder is what builds the system for a scenario, nil where it takes no part.
+// builder is what builds the system for a scenario, nil where it takes no part. What is driven builds its own.
 func (s *system) builder(sc *scenario) func(context.Context, *bed) error {
-	if sc.inspected {
+	switch {
+	case sc.driven != nil && !s.daemon:
+		return nil
+	case sc.driven != nil:
+		return func(context.Context, *bed) error { return nil }
+	case sc.inspected:
 		return s.inspect
 	}
 	return s.up
@@ -63,7 +70,7 @@ func (s *system) builder(sc *scenario) func(context.Context, *bed) error {
 // systems lists all of them, in the order they are shown in.
 func systems() []system {
 	return []system{
-		{name: "isthmus", header: true, missing: nothing, up: betweenTUNs(roleIsthmus), inspect: inspectBy(roleIsthmus)},
+		{name: "isthmus", header: true, missing: nothing, up: betweenTUNs(roleIsthmus), inspect: inspectBy(roleIsthmus), daemon: true},
 		{name: "null", missing: nothing, up: betweenTUNs(roleNull), inspect: inspectBy(roleNull)},
 		{name: "kernel-nat", missing: needs("nft", "nftables"), up: upKernelNAT},
 		{name: "haproxy", header: true, missing: needs("haproxy", "haproxy"), up: upHAProxy},

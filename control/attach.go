@@ -29,8 +29,15 @@ const (
 	lastRetry  = 8 * time.Second
 )
 
-// lookAgain is how often what is around the ports of GWLB endpoints is looked at; it belongs to others and may change.
-const lookAgain = 10 * time.Second
+// When to look again at what is around ports, which belongs to others and may change. A look takes about 1 ms, so where
+// there are more than manyPorts, those without GWLB endpoints, where least goes wrong, wait longer in proportion; and no more
+// than mostLooks are had at a time.
+const (
+	lookAgain = 10 * time.Second
+	lookSoon  = 2 * time.Second // after a warning: somebody may be at it
+	manyPorts = 64
+	mostLooks = 16
+)
 
 // maxClosing is how many ports are closed at once; each holds a thread meanwhile.
 const maxClosing = 64
@@ -56,8 +63,8 @@ type opener interface {
 	// narrow says what of a port and the ways from it to appliances carries less than they need, as a *narrowError; nil if
 	// nothing does.
 	narrow(spec *vpc.Port, ways []way) error
-	// warnings says what around the port of a GWLB endpoint is not as its traffic needs it.
-	warnings(spec *vpc.Port) []string
+	// warnings says what around an open port is not as its traffic needs it, each as doctor.Finding.String does.
+	warnings(spec *vpc.Port, use portUse) []string
 	// openProbe opens the port that health checks enter by, in a namespace of its own, and says how to dial there.
 	openProbe() (device, dialFunc, error)
 	// lookup says which namespace a path leads to.
@@ -201,24 +208,32 @@ func (a *attacher) open(at *attachment) (device, error) {
 	return d, nil
 }
 
-// look renews the warnings about ports of GWLB endpoints where it is time, logs those that are news, and says whether
-// there are any.
+// look renews the warnings about ports where it is time, logs those that are news, and says whether there are any.
 func (a *attacher) look(now time.Time) (news bool) {
+	looks := 0
 	for _, at := range a.ports {
 		var warnings []string
-		if at.used != nil && at.use.nextHop {
-			if now.Before(at.lookAt) {
+		if at.used != nil {
+			if now.Before(at.lookAt) || looks == mostLooks {
 				continue
 			}
-			at.lookAt = now.Add(lookAgain)
-			warnings = a.from.warnings(&at.spec)
+			looks++
+			warnings = a.from.warnings(&at.spec, at.use)
+			switch {
+			case len(warnings) > 0:
+				at.lookAt = now.Add(lookSoon)
+			case at.use.nextHop:
+				at.lookAt = now.Add(lookAgain)
+			default:
+				at.lookAt = now.Add(lookAgain * time.Duration(max(1, len(a.ports)/manyPorts)))
+			}
 		}
 		if slices.Equal(warnings, at.warnings) {
 			continue
 		}
 		news, at.warnings = true, warnings
 		if text := strings.Join(warnings, "; "); a.news(at, "warnings", text) && text != "" {
-			a.log.Warn("a namespace does not suit GWLB endpoints: "+text, "port", at.spec.ID, "netns", at.spec.Netns)
+			a.log.Warn("what is around a port does not suit it: "+text, "port", at.spec.ID, "netns", at.spec.Netns)
 		}
 	}
 	return news

@@ -91,6 +91,7 @@ type Daemon struct {
 	health    *healthChecker
 	server    *server // nil without a socket
 	api       *driven // nil without an API
+	calls     *apiCalls
 	tasks     []Task
 
 	ready   chan struct{}
@@ -110,7 +111,7 @@ func New(opts Options) (*Daemon, error) {
 
 // newDaemon wires the tasks to an engine and to where ports come from.
 func newDaemon(opts Options, e engine, from opener) (*Daemon, error) {
-	d := &Daemon{opts: opts, log: opts.Logger, engine: e, ready: make(chan struct{})}
+	d := &Daemon{opts: opts, log: opts.Logger, engine: e, calls: newAPICalls(), ready: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}

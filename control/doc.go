@@ -9,10 +9,11 @@
 //	config.go      reading a configuration file (codec has what it says)
 //	reconcile.go   file -> state -> ports -> engine, again on every change (watch.go: what changes; hashkey.go)
 //	attach.go      opening and closing ports, and re-opening them when their namespace comes back (kernel.go: how;
-//	               surroundings.go: whether what is around them suits gateway load balancers)
+//	               surroundings.go: whether what is around them suits their traffic; doctor has the single checks)
 //	health.go      the checks of targets (checks.go: which; probe.go: one check; verdict.go: thresholds; drain.go)
 //	server.go      the read-only gRPC service on a unix socket (inspect*.go: its answers)
-//	metrics.go     the Prometheus collector (metrics_server.go: its address)
+//	metrics.go     the Prometheus collector (metrics_api.go: calls; metrics_server.go: its address). What contrib has for
+//	               Prometheus and Grafana is held against it
 //
 // A task is Run(ctx), Ready and String. Tasks share nothing but the Daemon's few guarded fields and the engine, whose
 // methods may be called from any goroutine. Everything here may allocate, log and block; nothing here touches packets.

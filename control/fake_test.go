@@ -192,12 +192,12 @@ func (k *fakeKernel) setRoutes(spec *vpc.Port) error {
 
 func (k *fakeKernel) narrow(spec *vpc.Port, ways []way) error {
 	if mtu, listed := k.mtu[spec.ID]; listed {
-		return compare(ways, mtu, "link br in "+spec.Netns)
+		return compare(ways, narrowError{netns: spec.Netns, link: "br", mtu: mtu})
 	}
 	return nil
 }
 
-func (k *fakeKernel) warnings(spec *vpc.Port) []string { return k.wrong[spec.ID] }
+func (k *fakeKernel) warnings(spec *vpc.Port, _ portUse) []string { return k.wrong[spec.ID] }
 
 func (k *fakeKernel) openProbe() (device, dialFunc, error) {
 	return device{port: port.NewMem(port.MemConfig{Name: dataplane.ProbePortID})}, k.dial, nil

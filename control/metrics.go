@@ -123,6 +123,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	}
 	s.ports(stats.Ports)
 	s.workers(stats.Workers)
+	c.daemon.calls.collect(s)
 }
 
 // sink sends readings.

@@ -115,7 +115,8 @@ var (
 // labelsOfMetric are the labels of a metric, or of a sum or count of one; ok says whether it is known.
 func labelsOfMetric(name string) (labels []string, ok bool) {
 	for _, d := range described {
-		if name == d.name || d.Desc == descBatch && (name == d.name+"_sum" || name == d.name+"_count") {
+		summary := d.Desc == descBatch || d.Desc == descRequestTime
+		if name == d.name || summary && (name == d.name+"_sum" || name == d.name+"_count") {
 			return slices.Concat(d.labels, ofPrometheus), true
 		}
 	}
@@ -199,6 +200,20 @@ func TestContrib(t *testing.T) {
 	}
 	if len(known) < len(described)/2 {
 		t.Errorf("only %d of %d metrics are used", len(known), len(described))
+	}
+}
+
+// TestContribReadme holds the metrics that the text names against those that there are.
+func TestContribReadme(t *testing.T) {
+	text, err := os.ReadFile("../contrib/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile("`[^`]*isthmus_[a-z_]+[^`*]*`").FindAllString(string(text), -1) {
+		q := query{expr: strings.Trim(m, "`")}
+		for _, fault := range q.check(map[string]bool{}) {
+			t.Errorf("%s: %s", m, fault)
+		}
 	}
 }
 

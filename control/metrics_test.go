@@ -23,7 +23,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
+	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/dataplane"
 	"github.com/isthmus-net/isthmus/dataplane/port"
 	"github.com/isthmus-net/isthmus/pkg/pkttest"
@@ -55,16 +59,34 @@ func fullStats() dataplane.Stats {
 	return s
 }
 
-// lint holds metrics against the conventions of Prometheus, and against their descriptions.
-func lint(t *testing.T, families []*dto.MetricFamily) {
+// call asks for a method that there is not and for one that there is, and waits until the latter is counted, which is a
+// moment after it was answered.
+func call(t *testing.T, d *Daemon, conn *grpc.ClientConn) {
+	t.Helper()
+	err := conn.Invoke(t.Context(), "/isthmus.v1.Inspect/Invented", &apiv1.StatusRequest{}, &apiv1.StatusResponse{})
+	if status.Code(err) != codes.Unimplemented {
+		t.Fatalf("a method that there is not: %v", err)
+	}
+	if _, err := apiv1.NewInspectClient(conn).Status(t.Context(), &apiv1.StatusRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the call was counted", func() bool {
+		d.calls.mu.Lock()
+		defer d.calls.mu.Unlock()
+		return len(d.calls.ended) > 0
+	})
+}
+
+// lint holds metrics against the conventions of Prometheus, and against their descriptions but those of what is absent.
+func lint(t *testing.T, families []*dto.MetricFamily, absent ...string) {
 	t.Helper()
 	got := map[string]bool{}
 	for _, f := range families {
 		got[f.GetName()] = true
 	}
 	for _, d := range described {
-		if !got[d.name] {
-			t.Errorf("%s is described and not collected", d.name)
+		if got[d.name] == slices.Contains(absent, d.name) {
+			t.Errorf("%s is described, and collected: %v", d.name, got[d.name])
 		}
 	}
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
@@ -78,7 +100,8 @@ func lint(t *testing.T, families []*dto.MetricFamily) {
 
 func TestMetrics(t *testing.T) {
 	e := &fakeEngine{t: t, stats: fullStats()}
-	d, _ := serveDaemon(t, e, Options{})
+	d, conn := serveDaemon(t, e, Options{})
+	call(t, d, conn)
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(NewCollector(d))
 	families, err := registry.Gather()
@@ -107,12 +130,17 @@ func TestMetrics(t *testing.T) {
 		`isthmus_target_healthy{target="10.0.2.31:8080",target_group="web",zone="use1-az2"} 0`,
 		`isthmus_target_draining{target="10.0.2.31:8080",target_group="web",zone="use1-az2"} 1`,
 		`isthmus_worker_turns_total{worker="1"} 9`,
+		`isthmus_api_requests_total{code="OK",method="isthmus.v1.Inspect/Status"} 1`,
+		`isthmus_api_request_seconds_count{method="isthmus.v1.Inspect/Status"} 1`,
 		`isthmus_worker_batch_packets_sum{worker="0"} 30`,
 		`isthmus_worker_batch_packets_count{worker="0"} 10`,
 	} {
 		if !strings.Contains(out.Body.String(), want+"\n") {
 			t.Errorf("there is no line %s", want)
 		}
+	}
+	if strings.Contains(out.Body.String(), "Invented") {
+		t.Error("a caller has made a series")
 	}
 	if strings.Contains(out.Body.String(), `eni="web`) {
 		t.Error("health checks are counted as an ENI")
@@ -178,7 +206,7 @@ func TestScrape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lint(t, slices.Collect(maps.Values(families)))
+	lint(t, slices.Collect(maps.Values(families)), "isthmus_api_request_seconds", "isthmus_api_requests_total")
 	value := func(name string, labels map[string]string) float64 {
 		return valueOf(t, families[name], labels)
 	}

@@ -84,6 +84,7 @@ func (s *server) registerHealth(ctx context.Context, g *grpc.Server) {
 
 // newGRPC makes a server with the services that the daemon has.
 func (d *Daemon) newGRPC(options ...grpc.ServerOption) *grpc.Server {
+	options = append(options, grpc.StatsHandler(d.calls))
 	if d.api == nil {
 		g := grpc.NewServer(options...)
 		apiv1.RegisterInspectServer(g, inspector{daemon: d})

@@ -4,23 +4,20 @@
 package control
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 
+	"github.com/isthmus-net/isthmus/control/doctor"
 	"github.com/isthmus-net/isthmus/pkg/netns"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
-	"github.com/isthmus-net/isthmus/pkg/wire"
 )
-
-// encapsulation is how many bytes a gateway load balancer puts in front of a packet: the outer IPv4 and UDP headers, and
-// GENEVE's with the three options.
-const encapsulation = wire.IPv4MinLen + wire.UDPLen + wire.GeneveAWSLen
 
 // portUse is what a state uses a port for, as far as its namespace has to suit that.
 type portUse struct {
-	nextHop bool  // a GWLB endpoint is there
-	ways    []way // from the nodes of gateway load balancers there
+	nextHop bool         // a GWLB endpoint is there
+	ways    []way        // from the nodes of gateway load balancers there
+	targets []netip.Addr // some of those that nodes of network load balancers there send to
 }
 
 // transit says whether the port's device takes all that is routed into it.
@@ -33,7 +30,10 @@ type way struct {
 	targets      []netip.Addr
 }
 
-// usesOf finds the uses of ports that have to do with gateway load balancers.
+// fewTargets is how many targets of a port are looked for: what leads to one leads to most.
+const fewTargets = 4
+
+// usesOf finds the uses of ports.
 func usesOf(s *vpc.State) map[string]portUse {
 	uses := map[string]portUse{}
 	for i := range s.Endpoints {
@@ -55,14 +55,15 @@ func usesOf(s *vpc.State) map[string]portUse {
 	}
 	for i := range s.LoadBalancers {
 		lb := &s.LoadBalancers[i]
-		if lb.Type != vpc.Gateway {
-			continue
-		}
 		for j := range lb.Nodes {
 			w := wayOf(lb, lb.Nodes[j].Zone, groups)
 			for _, id := range lb.Nodes[j].Ports {
 				use := uses[id]
-				use.ways = append(use.ways, w)
+				if lb.Type == vpc.Gateway {
+					use.ways = append(use.ways, w)
+				} else {
+					use.targets = append(use.targets, w.targets[:min(len(w.targets), fewTargets)]...)
+				}
 				uses[id] = use
 			}
 		}
@@ -70,11 +71,11 @@ func usesOf(s *vpc.State) map[string]portUse {
 	return uses
 }
 
-// wayOf is what the node of a zone needs.
+// wayOf is what the node of a zone needs; need is a gateway load balancer's.
 func wayOf(lb *vpc.LoadBalancer, zone string, groups map[string]*vpc.TargetGroup) way {
-	w := way{loadBalancer: lb.ID, need: vpc.MaxGatewayMTU + encapsulation}
+	w := way{loadBalancer: lb.ID, need: vpc.MaxGatewayMTU + doctor.Encapsulation}
 	if lb.MTU > 0 {
-		w.need = lb.MTU + encapsulation
+		w.need = lb.MTU + doctor.Encapsulation
 	}
 	for _, l := range lb.Listeners {
 		g := groups[l.TargetGroup]
@@ -93,15 +94,34 @@ func wayOf(lb *vpc.LoadBalancer, zone string, groups map[string]*vpc.TargetGroup
 // narrowError says what carries less than a gateway load balancer sends.
 type narrowError struct {
 	loadBalancer string
-	place        string // a link, or a route and its link, and their namespace
-	mtu, need    int    // bytes
+	netns, link  string
+	target       netip.Addr // of the route by the link; the zero value if it is about the link itself
+	mtu, need    int        // bytes
+}
+
+// fault says what is wrong.
+func (e *narrowError) fault() string {
+	place := "link " + e.link
+	if e.target.IsValid() {
+		place = fmt.Sprintf("the route to %s by %s", e.target, e.link)
+	}
+	return fmt.Sprintf("load balancer %s: packets to its appliances have up to %d bytes, but %s in %s has an MTU of %d",
+		e.loadBalancer, e.need, place, e.netns, e.mtu)
+}
+
+// finding has the command that mends it.
+func (e *narrowError) finding() doctor.Finding {
+	mend := fmt.Sprintf("%sip link set dev %s mtu %d", doctor.In(e.netns), e.link, e.need)
+	if e.target.IsValid() {
+		mend += " (and take a smaller mtu away from the route)"
+	}
+	return doctor.Finding{Severity: doctor.Fault, Check: "mtu", Where: e.netns, Fault: e.fault(), Mend: mend}
 }
 
 // Error says what to do, too.
 func (e *narrowError) Error() string {
-	text := fmt.Sprintf("load balancer %s: packets to its appliances have up to %d bytes, but %s has an MTU of %d: raise that to %d",
-		e.loadBalancer, e.need, e.place, e.mtu, e.need)
-	if inner := e.mtu - encapsulation; inner >= vpc.MinGatewayMTU {
+	text := fmt.Sprintf("%s: raise that to %d", e.fault(), e.need)
+	if inner := e.mtu - doctor.Encapsulation; inner >= vpc.MinGatewayMTU {
 		text += fmt.Sprintf(", or lower the limit with mtu: %d on the load balancer", inner)
 	}
 	return text
@@ -121,7 +141,7 @@ func (k kernel) narrow(spec *vpc.Port, ways []way) error {
 	}
 	for _, name := range links {
 		if link, err := netns.LinkByName(ns, name); err == nil {
-			if err := compare(ways, link.MTU, "link "+name+" in "+spec.Netns); err != nil {
+			if err := compare(ways, narrowError{netns: spec.Netns, link: name, mtu: link.MTU}); err != nil {
 				return err
 			}
 		}
@@ -134,8 +154,8 @@ func (k kernel) narrow(spec *vpc.Port, ways []way) error {
 			if err != nil || onLink && path.Link != spec.Bridge || !onLink && !forwards {
 				continue
 			}
-			place := fmt.Sprintf("the route to %s by %s in %s", target, path.Link, spec.Netns)
-			if err := compare([]way{w}, path.MTU, place); err != nil {
+			at := narrowError{netns: spec.Netns, link: path.Link, target: target, mtu: path.MTU}
+			if err := compare([]way{w}, at); err != nil {
 				return err
 			}
 		}
@@ -152,56 +172,46 @@ func isLocal(ns *netns.NS, a netip.Addr) bool {
 	return err == nil && path.Local
 }
 
-// compare compares an MTU with what the ways need.
-func compare(ways []way, mtu int, place string) error {
+// compare compares the MTU of a place with what the ways need.
+func compare(ways []way, at narrowError) error {
 	for _, w := range ways {
-		if mtu < w.need {
-			return &narrowError{loadBalancer: w.loadBalancer, place: place, mtu: mtu, need: w.need}
+		if at.mtu < w.need {
+			at.loadBalancer, at.need = w.loadBalancer, w.need
+			return &at
 		}
 	}
 	return nil
 }
 
-// warnings reads what can be read simply. On a TUN all that comes back from inspection enters the namespace by the port's
-// device; on a TAP it enters by the bridge, if the namespace is a router at all and not only a switch.
-func (k kernel) warnings(spec *vpc.Port) (out []string) {
+// warnings looks around an open port. What is said is what doctor.Parse takes apart.
+func (k kernel) warnings(spec *vpc.Port, use portUse) (out []string) {
 	ns, err := netns.Open(spec.Netns)
 	if err != nil {
 		return nil
 	}
 	defer ns.Close()
-	entrance := spec.Device
-	if spec.Kind == vpc.TAP {
-		entrance = spec.Bridge
-	}
-	if v, err := netns.ReadSysctl(ns, "net/ipv4/ip_forward"); err == nil && v == "0" {
+	found := doctor.Device(ns, spec.Device, spec.Bridge)
+	if use.nextHop {
+		entrance := spec.Device
 		if spec.Kind == vpc.TAP {
-			return nil
+			entrance = spec.Bridge
 		}
-		out = append(out, "net.ipv4.ip_forward is 0, so what comes back from inspection is not routed on; set it to 1")
+		found = append(found, doctor.Inspected(ns, entrance, spec.Kind == vpc.TAP)...)
 	}
-	for _, where := range []string{"all", entrance} {
-		for _, setting := range []struct{ name, harm string }{
-			{"rp_filter", "what comes back from inspection may be dropped as spoofed"},
-			{"send_redirects", "senders are told of ways around the inspection"},
-		} {
-			name := "net/ipv4/conf/" + where + "/" + setting.name
-			if v, err := netns.ReadSysctl(ns, name); err == nil && v != "0" {
-				out = append(out, fmt.Sprintf("%s is %s, so %s; set it to 0", name, v, setting.harm))
-			}
+	if spec.Kind == vpc.TUN {
+		targets := use.targets
+		for _, w := range use.ways {
+			targets = append(targets[:len(targets):len(targets)], w.targets[:min(len(w.targets), fewTargets)]...)
+		}
+		found = append(found, doctor.NotForwarded(ns, targets)...)
+	}
+	if len(use.ways) > 0 {
+		if narrow := (*narrowError)(nil); errors.As(k.narrow(spec, use.ways), &narrow) {
+			found = append(found, narrow.finding())
 		}
 	}
-	return append(out, trackers(ns)...)
-}
-
-// trackers warns of what sees a connection before and after inspection and takes the second time for the first.
-func trackers(ns *netns.NS) (out []string) {
-	if v, err := netns.ReadSysctl(ns, "net/netfilter/nf_conntrack_count"); err == nil && v != "0" {
-		out = append(out, "connections are tracked, but what is inspected passes twice; exempt it (notrack)")
-	}
-	if names, err := netns.Translations(ns); err == nil && len(names) > 0 {
-		out = append(out, "addresses may be translated before inspection, and not after it ("+strings.Join(names, ", ")+
-			"); do that in a namespace of its own")
+	for _, f := range found {
+		out = append(out, f.String())
 	}
 	return out
 }

@@ -5,6 +5,7 @@ package control
 
 import (
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/isthmus-net/isthmus/pkg/netns"
 	"github.com/isthmus-net/isthmus/pkg/netns/netnstest"
@@ -25,21 +27,24 @@ func TestUsesOfPorts(t *testing.T) {
 	near, far := s.TargetGroups[1].Targets[0].Address, s.TargetGroups[1].Targets[1].Address
 	want := map[string]portUse{
 		"inspection-a": {nextHop: true},
-		"provider-a":   {ways: []way{{loadBalancer: "gwlb", need: 8568, targets: []netip.Addr{near}}}},
+		"provider-a":   {ways: []way{{loadBalancer: "gwlb", need: 8568, targets: []netip.Addr{near}}}, targets: []netip.Addr{addr("10.0.1.31")}},
+		"provider-b":   {targets: []netip.Addr{addr("10.0.2.31")}},
 	}
 	same := func(got map[string]portUse) bool { return reflect.DeepEqual(got, want) }
 	if got := usesOf(s); !same(got) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	s.LoadBalancers[1].MTU, s.LoadBalancers[1].CrossZone = 1432, true
-	want["provider-a"] = portUse{ways: []way{{loadBalancer: "gwlb", need: 1500, targets: []netip.Addr{near, far}}}}
+	want["provider-a"] = portUse{
+		ways: []way{{loadBalancer: "gwlb", need: 1500, targets: []netip.Addr{near, far}}}, targets: want["provider-a"].targets,
+	}
 	if got := usesOf(s); !same(got) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
 func TestNarrowError(t *testing.T) {
-	e := &narrowError{loadBalancer: "gwlb", place: "link br in /n", mtu: 1500, need: 8568}
+	e := &narrowError{loadBalancer: "gwlb", netns: "/n", link: "br", mtu: 1500, need: 8568}
 	want := "load balancer gwlb: packets to its appliances have up to 8568 bytes, but link br in /n has an MTU of 1500: " +
 		"raise that to 8568, or lower the limit with mtu: 1432 on the load balancer"
 	if e.Error() != want {
@@ -136,7 +141,7 @@ func TestWarnings(t *testing.T) {
 	defer d.port.Close()
 	check := func(spec *vpc.Port, want ...string) {
 		t.Helper()
-		got := kernel{}.warnings(spec)
+		got := kernel{}.warnings(spec, portUse{nextHop: true})
 		if len(got) != len(want) {
 			t.Errorf("got %q, want %q", got, want)
 			return
@@ -160,7 +165,7 @@ func TestWarnings(t *testing.T) {
 	set("net/ipv4/conf/br0/rp_filter", "2")
 	check(tap, "net/ipv4/conf/br0/rp_filter is 2, so")
 	set("net/ipv4/ip_forward", "0")
-	check(tun, "net.ipv4.ip_forward is 0")
+	check(tun, "net/ipv4/ip_forward is 0, so what comes back from inspection is not routed on; mend it with: nsenter --net="+path+" sysctl -w net/ipv4/ip_forward=1")
 	check(tap) // a switch
 	set("net/ipv4/ip_forward", "1")
 	if nft, err := exec.LookPath("nft"); err == nil {
@@ -171,6 +176,92 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 	check(&vpc.Port{Netns: path + "x"})
+}
+
+// TestWarningsOfAnyPort looks around ports that have nothing to do with GWLB endpoints.
+func TestWarningsOfAnyPort(t *testing.T) {
+	netnstest.RequirePrivileged(t)
+	path := filepath.Join(t.TempDir(), "router")
+	ns := space(t, path)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(netns.CreateBridge(ns, "br0", 9001))
+	must(netns.AddAddress(ns, "br0", prefix("10.0.1.1/24")))
+	must(netns.SetUp(ns, "br0"))
+	for _, name := range []string{"one", "other"} {
+		must(netns.CreateVethPair(ns, name, ns, name+"-far", 9001))
+		must(netns.AddToBridge(ns, name, "br0"))
+		must(netns.SetUp(ns, name))
+	}
+	tun := &vpc.Port{ID: "p", Kind: vpc.TUN, Netns: path, Device: "tun0"}
+	tap := &vpc.Port{ID: "q", Kind: vpc.TAP, Netns: path, Device: "tap0", Bridge: "br0", Subnet: prefix("10.0.1.0/24")}
+	for _, spec := range []*vpc.Port{tun, tap} {
+		d, err := kernel{queues: 1}.open(spec, false)
+		must(err)
+		defer d.port.Close()
+	}
+	local, far := addr("10.0.1.1"), addr("10.0.1.31")
+	check := func(spec *vpc.Port, use portUse, want ...string) {
+		t.Helper()
+		got := kernel{}.warnings(spec, use)
+		if len(got) != len(want) {
+			t.Errorf("got %q, want %q", got, want)
+			return
+		}
+		for i := range want {
+			if !strings.Contains(got[i], want[i]) || !strings.Contains(got[i], "; mend it with: nsenter --net="+path+" ") {
+				t.Errorf("got %q, want %q and its command", got[i], want[i])
+			}
+		}
+	}
+	check(tun, portUse{targets: []netip.Addr{local, addr("192.0.2.1")}}) // nothing leads to the second
+	check(tun, portUse{targets: []netip.Addr{local, far}}, "net/ipv4/ip_forward is 0, so what is sent to target 10.0.1.31 goes no further")
+	check(tap, portUse{targets: []netip.Addr{far}})
+	must(netns.SetSysctls(ns, netns.Sysctl{Name: "net/ipv4/ip_forward", Value: "1"}))
+	check(tun, portUse{targets: []netip.Addr{far}})
+	must(netns.SetMTU(ns, "tun0", 1500))
+	check(tun, portUse{}, "somebody gave tun0 an MTU of 1500")
+	must(netns.SetMTU(ns, "one", 1500))
+	must(netns.SetMTU(ns, "br0", 9001))
+	check(tap, portUse{}, "bridge br0 has one with an MTU of 1500 beside other with 9001")
+	must(netns.SetMTU(ns, "other", 1500))
+	must(netns.SetMTU(ns, "br0", 8567))
+	check(tap, portUse{})
+	check(tap, portUse{ways: []way{{loadBalancer: "gwlb", need: 8568, targets: []netip.Addr{far}}}},
+		"load balancer gwlb: packets to its appliances have up to 8568 bytes, but link br0")
+	if on := (netns.Sysctl{Name: "net/bridge/bridge-nf-call-iptables", Value: "1"}); netns.SetSysctls(ns, on) == nil {
+		if _, err := netns.ReadSysctl(ns, on.Name); err == nil {
+			check(tap, portUse{}, "net/bridge/bridge-nf-call-iptables is on")
+			check(tun, portUse{}, "somebody gave tun0")
+		}
+	}
+}
+
+// TestFewLooksAtATime has more ports than are looked around at once.
+func TestFewLooksAtATime(t *testing.T) {
+	k := newFakeKernel()
+	k.wrong = map[string][]string{}
+	a := newAttacher(k, nil, slog.New(slog.DiscardHandler))
+	now := time.Now()
+	for i := range 2*mostLooks + 1 {
+		spec := vpc.Port{ID: fmt.Sprint("p", i), Device: fmt.Sprint("d", i)}
+		k.wrong[spec.ID] = []string{"something"}
+		a.ports[spec.ID] = a.attach(&spec, portUse{}, now)
+	}
+	for _, want := range []int{mostLooks, 2 * mostLooks, 2*mostLooks + 1, 2*mostLooks + 1} {
+		a.look(now)
+		warned := 0
+		for _, at := range a.ports {
+			warned += len(at.warnings)
+		}
+		if warned != want {
+			t.Errorf("%d ports have been looked at, want %d", warned, want)
+		}
+	}
 }
 
 // TestNarrowStateIsRefused refuses a state for what is around its ports, and takes it where that is enough.
@@ -257,7 +348,7 @@ func TestPortBecomesNextHop(t *testing.T) {
 // TestWarningsAreReported has them come, change and go.
 func TestWarningsAreReported(t *testing.T) {
 	r, _, k := newTestReconciler(t)
-	k.wrong = map[string][]string{"inspection-a": {"rp_filter is 1"}, "provider-a": {"nobody asks"}}
+	k.wrong = map[string][]string{"inspection-a": {"rp_filter is 1"}}
 	put(t, r, inspected())
 	reported := func() string { return fmt.Sprint(r.report.Load().ports[0].warnings, r.report.Load().ports[3].warnings) }
 	if got := reported(); got != "[] [rp_filter is 1]" {

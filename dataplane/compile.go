@@ -74,7 +74,7 @@ type eniID struct {
 	vpc, zone  string
 	service    string // of a GWLB endpoint, whose flows are of one scope
 	addr       netip.Addr
-	target     TargetID // of a probe
+	target     flow.Ref // of a probe
 }
 
 type scopeID struct{ service, zone, vpc string }

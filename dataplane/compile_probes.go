@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 
+	"github.com/isthmus-net/isthmus/dataplane/flow"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
@@ -27,7 +28,7 @@ func (c *compiler) listProbes() {
 			}
 			done[g.ID] = true
 			for j, ref := range c.refs[g.ID] {
-				c.addProbe(lb, nodeFor(lb, g.Targets[j].Zone), ref.Slot)
+				c.addProbe(lb, nodeFor(lb, g.Targets[j].Zone), ref)
 			}
 		}
 	}
@@ -45,11 +46,11 @@ func nodeFor(lb *vpc.LoadBalancer, zone string) *vpc.ENI {
 // probePorts are the ports of all probe ENIs.
 var probePorts = []string{ProbePortID}
 
-func (c *compiler) addProbe(lb *vpc.LoadBalancer, node *vpc.ENI, slot uint16) {
-	target, via := c.v.targets[slot].id, probeAddr(slot)
+func (c *compiler) addProbe(lb *vpc.LoadBalancer, node *vpc.ENI, ref flow.Ref) {
+	target, via := c.v.targets[ref.Slot].id, probeAddr(ref.Slot)
 	c.enis = append(c.enis, newENI{node: c.nodes[[2]string{lb.ID, node.Zone}], ports: probePorts,
-		id:  eniID{role: RoleProbe, owner: lb.ID, zone: node.Zone, addr: via, target: target},
-		eni: viewENI{role: RoleProbe, owner: lb.ID, vpc: lb.VPC, zone: node.Zone, probeTarget: int(slot)}})
+		id:  eniID{role: RoleProbe, owner: lb.ID, zone: node.Zone, addr: via, target: ref},
+		eni: viewENI{role: RoleProbe, owner: lb.ID, vpc: lb.VPC, zone: node.Zone, probeTarget: int(ref.Slot)}})
 	c.v.probes = append(c.v.probes, ProbeRoute{TargetID: target, LoadBalancer: lb.ID, Zone: node.Zone, Node: node.Address, Via: via})
 }
 

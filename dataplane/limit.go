@@ -21,13 +21,23 @@ func (w *worker) limit(p *packet) bool {
 	return w.view.enis[p.key.ENI].limiter == nil || w.charge(p, p.key.ENI)
 }
 
-// limitReply is limit for what a target sends: its flow names the endpoint.
+// limitReply
+//
+// Expects: a packet of a target whose flow is found.
+// Does: as limit, charging the endpoint that the flow names.
+// Drops: Bandwidth, at that endpoint's ENI.
+// See: limit.
 func (w *worker) limitReply(p *packet) bool {
 	end := p.flow.Endpoint.Slot
 	return w.view.enis[end].limiter == nil || w.charge(p, end)
 }
 
-// limitInner is limit for what an appliance returns, on its way out of the endpoint.
+// limitInner
+//
+// Expects: what an appliance returns, with the endpoint that it leaves by.
+// Does: as limit, charging that endpoint.
+// Drops: Bandwidth, at its ENI.
+// See: limit.
 func (w *worker) limitInner(in *inner) bool {
 	l := w.view.enis[in.end].limiter
 	return l == nil || l.take(w.id, int64(len(in.packet())), w.clock) || w.dropAt(in.outer, in.end, Bandwidth)

@@ -20,6 +20,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	if err := e.start(); err != nil {
 		return err
 	}
+	defer makeRoom(len(e.workers))()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
@@ -39,6 +40,22 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return errors.Join(append(errs, e.stop())...)
+}
+
+// room guards the number of the runtime's processors.
+var room sync.Mutex
+
+// makeRoom adds runtime processors for workers, and returns what takes them away again. An awake worker keeps one busy, and
+// where there is none left the rest of the process, such as the API, waits for workers to be preempted, and they for it:
+// both for many milliseconds. With one for each it is the kernel that divides the machine's processors, by priority.
+func makeRoom(workers int) (undo func()) {
+	add := func(n int) {
+		room.Lock()
+		defer room.Unlock()
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + n)
+	}
+	add(workers)
+	return func() { add(-workers) }
 }
 
 // start gives the workers their pollers; from then on their state is theirs alone.
@@ -86,14 +103,15 @@ func (e *Engine) wakeAll() {
 	}
 }
 
-// run takes turns until ctx ends. The thread stays the worker's until then.
+// run takes turns until ctx ends. The thread is the worker's: it is not given back, but ends with its goroutine.
 func (w *worker) run(ctx context.Context, cfg Config) error {
 	runtime.LockOSThread()
-	if !cfg.Pin {
-		defer runtime.UnlockOSThread()
-	} else if err := port.PinThread(w.id); err != nil {
-		return fmt.Errorf("worker %d: %w", w.id, err)
-	} // a pinned thread is not given back: it ends with its goroutine
+	port.RaiseThread()
+	if cfg.Pin {
+		if err := port.PinThread(w.id); err != nil {
+			return fmt.Errorf("worker %d: %w", w.id, err)
+		}
+	}
 	var tokens [batchSize]uint32
 	var lastBusy time.Duration
 	for ctx.Err() == nil {

@@ -19,7 +19,7 @@ const module = "github.com/isthmus-net/isthmus"
 var mayImport = map[string][]string{
 	"cmd/...":               {"control/...", "bench", "dataplane/...", "pkg/..."},
 	"cmd/isthmus":           {"cmd/isthmus/...", "control/...", "bench", "dataplane/...", "pkg/..."},
-	"cmd/isthmus/demo":      {"cmd/isthmus/appliance", "control/...", "dataplane/...", "pkg/..."},
+	"cmd/isthmus/demo":      {"cmd/isthmus/appliance", "cmd/isthmus/labapi", "control/...", "dataplane/...", "pkg/..."},
 	"cmd/isthmus/appliance": {"pkg/wire", "pkg/netns"},
 	"control/store":         {},
 	"control/...":           {"control/...", "dataplane", "dataplane/port", "pkg/vpc/...", "pkg/netns", "pkg/wire"},

@@ -83,19 +83,20 @@ func TestExitCodes(t *testing.T) {
 		want string // on stderr, or on stdout when the code is 0
 	}{
 		{"version", exitOK, "isthmus "},
-		{"--help", exitOK, "Available Commands"},
+		{"--help", exitOK, "Providers and consumers:"},
+		{"help exit-codes", exitOK, "no daemon answers"},
 		{"status --socket " + socket, exitOK, "revision 0 in force"},
 		{"flows --socket " + socket, exitOK, "ENDPOINT"},
 		{"nonsense", exitUsage, `unknown command "nonsense"`},
 		{"status more", exitUsage, `unknown command "more"`},
 		{"status --colour", exitUsage, "unknown flag: --colour"},
 		{"status -o xml", exitUsage, "choose one of: json or table"},
-		{"daemon", exitUsage, `required flag(s) "file" not set`},
+		{"daemon -f x --store y", exitUsage, "leave one out"},
 		{"daemon -f x --offloads some", exitUsage, "choose on, no-tso, no-uso, off or plain"},
 		{"daemon -f x --log loud", exitUsage, "choose one of: json or text"},
-		{"status --socket " + missing, exitNoDaemon, "start one with: isthmus daemon -f STATE.yaml --socket " + missing},
+		{"status --socket " + missing, exitNoDaemon, "start one with: isthmus daemon --socket " + missing},
 		{"drops --socket " + missing, exitNoDaemon, "there is no socket"},
-		{"flows --socket " + socket + " --target wrong", exitFailed, "isthmus: that is no address\n"},
+		{"flows --socket " + socket + " --target wrong", exitInvalid, "isthmus: that is no address\n"},
 	} {
 		code, stdout, stderr := execute(strings.Fields(c.line)...)
 		out := stderr

@@ -4,40 +4,159 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"os"
-	"syscall"
-	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/isthmus-net/isthmus/control"
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
+	"github.com/isthmus-net/isthmus/control/apiserver"
 )
 
 // maxAnswer is the largest message that is taken from a daemon, in bytes: the status of 65,535 targets and ENIs.
 const maxAnswer = 64 << 20
 
-// client is what the commands that ask a daemon have in common.
+// connection says which daemon a command asks, and as whom.
+type connection struct {
+	socket        string
+	address       string // in place of socket: TCP with TLS
+	cert, key, ca string // files
+	as            string // account; empty: the caller himself
+}
+
+// addFlags adds the flags of a connection to a command's.
+func (c *connection) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&c.socket, "socket", cmp.Or(os.Getenv("ISTHMUS_SOCKET"), control.DefaultSocket), "unix `path` of the daemon (environment: ISTHMUS_SOCKET)")
+	f.StringVar(&c.address, "address", "", "`host:port` of the daemon, in place of the socket; needs --cert, --key and --ca")
+	f.StringVar(&c.cert, "cert", "", "`file` with your certificate in PEM, which says who you are")
+	f.StringVar(&c.key, "key", "", "`file` with its key in PEM")
+	f.StringVar(&c.ca, "ca", "", "`file` with the authorities in PEM that the daemon's certificate may be from")
+	f.StringVar(&c.as, "as", "", "act as this `account`, for operators")
+}
+
+// dial makes a connection, which connects when it is first asked for something. Close ends it.
+func (c *connection) dial() (*grpc.ClientConn, error) {
+	target, creds := "unix:"+c.socket, insecure.NewCredentials()
+	if c.address != "" {
+		var err error
+		if creds, err = c.tls(); err != nil {
+			return nil, err
+		}
+		target = "passthrough:" + c.address
+	}
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithUnaryInterceptor(c.unary), grpc.WithStreamInterceptor(c.stream))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the daemon: %w", err)
+	}
+	return conn, nil
+}
+
+// tls reads the files that a connection by TCP needs.
+func (c *connection) tls() (credentials.TransportCredentials, error) {
+	host, _, err := net.SplitHostPort(c.address)
+	if err != nil || host == "" {
+		return nil, &exitError{exitUsage, fmt.Errorf("--address %s is not HOST:PORT", c.address)}
+	}
+	if c.cert == "" || c.key == "" || c.ca == "" {
+		return nil, &exitError{exitUsage, errors.New("--address needs --cert, --key and --ca: by TCP the daemon knows callers by their certificates")}
+	}
+	certificate, err := tls.LoadX509KeyPair(c.cert, c.key)
+	if err != nil {
+		return nil, fmt.Errorf("reading --cert and --key: %w", err)
+	}
+	authorities, err := os.ReadFile(c.ca)
+	if err != nil {
+		return nil, fmt.Errorf("reading --ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(authorities) {
+		return nil, fmt.Errorf("reading --ca: %s has no certificate in PEM", c.ca)
+	}
+	return credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{certificate}, RootCAs: pool, ServerName: host, MinVersion: tls.VersionTLS13,
+	}), nil
+}
+
+// acting is the context of a call as the account that the caller acts as.
+func (c *connection) acting(ctx context.Context) context.Context {
+	if c.as == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, apiserver.AsKey, c.as)
+}
+
+func (c *connection) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(c.acting(ctx), method, req, reply, conn, opts...)
+}
+
+func (c *connection) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return streamer(c.acting(ctx), desc, conn, method, opts...)
+}
+
+// use connects to the daemon for as long as f runs, and explains what it says in place of an answer. At names what a field
+// of a request comes from, for the error; nil leaves fields as they are.
+func (c *connection) use(f func(*grpc.ClientConn) error, at func(path string) string) error {
+	conn, err := c.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return c.explain(f(conn), at)
+}
+
+// listens tries whether anybody takes connections.
+func (c *connection) listens() error {
+	network, address := "unix", c.socket
+	if c.address != "" {
+		network, address = "tcp", c.address
+	}
+	conn, err := net.DialTimeout(network, address, 5*time.Second)
+	if err == nil {
+		conn.Close()
+	}
+	return err
+}
+
+// unavailable says what to do when no daemon answers.
+func (c *connection) unavailable(err error) error {
+	switch {
+	case c.address != "":
+		err = fmt.Errorf("no daemon listens on %s: %w; give its configuration file a tls section with this address, and start it", c.address, err)
+	case errors.Is(err, os.ErrPermission):
+		err = fmt.Errorf("%s may not be used by you: run the command as root, or as a member of the socket's group", c.socket)
+	case errors.Is(err, os.ErrNotExist):
+		err = fmt.Errorf("no daemon: there is no socket %s; start one with: isthmus daemon --socket %s", c.socket, c.socket)
+	default:
+		err = fmt.Errorf("no daemon listens on %s; start one with: isthmus daemon --socket %s", c.socket, c.socket)
+	}
+	return &exitError{exitNoDaemon, err}
+}
+
+// client is what the commands have in common that look into a daemon.
 type client struct {
-	socket string
+	connection
 	output oneOf[bool]
 }
 
 // newClient adds the common flags to a command.
 func newClient(cmd *cobra.Command) *client {
 	c := &client{output: oneOf[bool]{value: "table", of: map[string]bool{"table": false, "json": true}}}
-	cmd.Flags().StringVar(&c.socket, "socket", control.DefaultSocket, "unix `path` of the daemon")
+	c.addFlags(cmd.Flags())
 	cmd.Flags().VarP(&c.output, "output", "o", "form of the output: "+c.output.names())
 	return c
 }
@@ -45,106 +164,7 @@ func newClient(cmd *cobra.Command) *client {
 // json says whether the output is JSON.
 func (c *client) json() bool { return c.output.chosen() }
 
-// inspectClient asks one daemon.
-type inspectClient struct {
-	apiv1.InspectClient
-	conn *grpc.ClientConn
-}
-
-// dialInspect makes a client of the daemon at a socket. It connects when it is first asked; Close ends it.
-func dialInspect(socket string) (*inspectClient, error) {
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)))
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the daemon: %w", err)
-	}
-	return &inspectClient{apiv1.NewInspectClient(conn), conn}, nil
-}
-
-// Close ends the connection.
-func (c *inspectClient) Close() error { return c.conn.Close() }
-
 // ask connects to the daemon for as long as question runs.
 func (c *client) ask(question func(apiv1.InspectClient) error) error {
-	daemon, err := dialInspect(c.socket)
-	if err != nil {
-		return err
-	}
-	defer daemon.Close()
-	err = question(daemon)
-	if status.Code(err) == codes.Unavailable {
-		return c.unavailable()
-	}
-	if s, ok := status.FromError(err); ok && err != nil {
-		return errors.New(s.Message())
-	}
-	return err
+	return c.use(func(conn *grpc.ClientConn) error { return question(apiv1.NewInspectClient(conn)) }, nil)
 }
-
-// unavailable says what to do when no daemon answers.
-func (c *client) unavailable() error {
-	_, err := os.Stat(c.socket)
-	if err == nil {
-		// The file mode decides about connecting, which is writing.
-		err = syscall.Access(c.socket, 2)
-	}
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		err = fmt.Errorf("%s may not be used by you: run the command as root, or as a member of the socket's group", c.socket)
-	case errors.Is(err, os.ErrNotExist):
-		err = fmt.Errorf("no daemon: there is no socket %s; start one with: isthmus daemon -f STATE.yaml --socket %s", c.socket, c.socket)
-	default:
-		err = fmt.Errorf("no daemon listens on %s; start one with: isthmus daemon -f STATE.yaml --socket %s", c.socket, c.socket)
-	}
-	return &exitError{exitNoDaemon, err}
-}
-
-// printJSON writes a message with the names of the schema, fields that are zero included. Numbers of 64 bits are
-// strings, as everywhere in the JSON of protobuf.
-func printJSON(w io.Writer, m proto.Message, indent string) error {
-	data, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("writing JSON: %w", err)
-	}
-	// protojson varies its blanks from build to build, so that nobody compares its bytes; scripts do.
-	var out bytes.Buffer
-	if indent == "" {
-		err = json.Compact(&out, data)
-	} else {
-		err = json.Indent(&out, data, "", indent)
-	}
-	if err != nil {
-		return fmt.Errorf("writing JSON: %w", err)
-	}
-	out.WriteByte('\n')
-	_, err = w.Write(out.Bytes())
-	return err
-}
-
-// table writes columns.
-type table struct{ w *tabwriter.Writer }
-
-// newTable begins a table with the names of its columns.
-func newTable(w io.Writer, columns ...any) table {
-	t := table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
-	t.row(columns...)
-	return t
-}
-
-// row writes one line; an empty cell becomes a hyphen, so that columns can be cut.
-func (t table) row(cells ...any) {
-	for i, cell := range cells {
-		if i > 0 {
-			fmt.Fprint(t.w, "\t")
-		}
-		if text := fmt.Sprint(cell); text != "" {
-			fmt.Fprint(t.w, text)
-		} else {
-			fmt.Fprint(t.w, "-")
-		}
-	}
-	fmt.Fprintln(t.w)
-}
-
-// done writes what is left.
-func (t table) done() { t.w.Flush() }

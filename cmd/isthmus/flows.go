@@ -41,21 +41,21 @@ func flowsCommand() *cobra.Command {
 			if c.json() {
 				return each(stream, first, func(f *apiv1.Flow) error { return printJSON(cmd.OutOrStdout(), f, "") })
 			}
-			return printFlows(cmd.OutOrStdout(), stream, first)
+			return printFlows(cmd.OutOrStdout(), func(do func(*apiv1.Flow) error) error { return each(stream, first, do) })
 		})
 	}
 	return cmd
 }
 
 // printFlows writes a table of connections and, if there are any, one of inspected flows.
-func printFlows(w io.Writer, stream apiv1.Inspect_FlowsClient, first *apiv1.FlowsResponse) error {
+func printFlows(w io.Writer, all func(func(*apiv1.Flow) error) error) error {
 	connections := newTable(w, "ENDPOINT", "ZONE", "CLIENT", "ENDPOINT ADDRESS", "NODE ADDRESS", "TARGET",
 		"STATE", "PROXY", "IDLE", "BYTES OUT", "BYTES IN", "WORKER")
 	var below bytes.Buffer
 	inspected := newTable(&below, "PROTOCOL", "END", "ENDPOINT", "BYTES", "OTHER END", "ENDPOINT", "BYTES",
 		"APPLIANCE", "NODE ADDRESS", "COOKIE", "KIND", "STATE", "IDLE", "WORKER")
 	connected, looked := 0, 0
-	err := each(stream, first, func(f *apiv1.Flow) error {
+	err := all(func(f *apiv1.Flow) error {
 		if f.Inspection != nil && len(f.Inspection.Ends) == 2 {
 			looked++
 			a, b := f.Inspection.Ends[0], f.Inspection.Ends[1]

@@ -24,7 +24,8 @@ func labCommand() *cobra.Command {
 		Args: cobra.NoArgs, // what is left is the name of no command
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(labDemoCommand(), labUpCommand(), labStatusCommand(), labExecCommand(), labDownCommand(), labServeCommand())
+	cmd.AddCommand(labDemoCommand(), labUpCommand(), labStatusCommand(), labExecCommand(), labDownCommand(),
+		labServeCommand(), labDaemonCommand())
 	return cmd
 }
 

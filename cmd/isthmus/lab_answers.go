@@ -8,30 +8,34 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
+	"github.com/isthmus-net/isthmus/cmd/isthmus/labapi"
+	"github.com/isthmus-net/isthmus/control/codec"
 	"github.com/isthmus-net/isthmus/pkg/lab"
 	"github.com/isthmus-net/isthmus/pkg/netns"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
+	"github.com/isthmus-net/isthmus/pkg/vpc/resource"
 )
 
 // door is an address and port of an endpoint.
 type door struct {
-	endpoint, vpc string
-	to            netip.AddrPort
-	expected      bool // an instance among the targets runs something that can answer
+	endpoint *lab.Endpoint
+	to       netip.AddrPort
+	expected bool // an instance among the targets runs something that can answer
 }
 
 // doors lists the doors of a lab's interface endpoints. Those of other types are no address to connect to.
 func doors(t *lab.Topology) []door {
 	var list []door
-	for _, e := range t.Endpoints {
+	for i := range t.Endpoints {
+		e := &t.Endpoints[i]
 		if isNextHop(e) {
 			continue
 		}
 		for _, l := range listenersOf(t, e.Service) {
 			for _, eni := range e.ENIs {
-				to := netip.AddrPortFrom(eni.Address, l.Port)
-				list = append(list, door{e.Name, e.VPC, to, anyTargetRuns(t, l.TargetGroup)})
+				list = append(list, door{e, netip.AddrPortFrom(eni.Address, l.Port), anyTargetRuns(t, l.TargetGroup)})
 			}
 		}
 	}
@@ -39,7 +43,7 @@ func doors(t *lab.Topology) []door {
 }
 
 // isNextHop says whether routes lead through an endpoint.
-func isNextHop(e lab.Endpoint) bool { return e.Type == vpc.GatewayLoadBalancer.String() }
+func isNextHop(e *lab.Endpoint) bool { return e.Type == vpc.GatewayLoadBalancer.String() }
 
 // listenersOf lists the listeners behind a service.
 func listenersOf(t *lab.Topology, service string) (list []lab.Listener) {
@@ -75,25 +79,62 @@ func anyTargetRuns(t *lab.Topology, group string) bool {
 	return false
 }
 
-// awaitAnswers waits until a connection opens at every door where one is to be expected. It dials from the router of
-// the endpoint's VPC, which is there also when no instance is.
-func awaitAnswers(ctx context.Context, t *lab.Topology, dir string) error {
+// standing is how the endpoints of a lab stand. It is empty when the daemon does not say.
+type standing map[resource.Key]*resource.Endpoint
+
+// lookAt asks the daemon of a lab how its endpoints stand.
+func lookAt(ctx context.Context, dir string) standing {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	daemon, err := labapi.Dial(lab.Socket(dir))
+	if err != nil {
+		return nil
+	}
+	defer daemon.Close()
+	all, err := daemon.Everything(ctx)
+	if err != nil {
+		return nil
+	}
+	out := standing{}
+	for _, m := range all.Endpoints {
+		r, err := codec.Decode(m, codec.DecodeOptions{Outputs: true})
+		if e, ok := r.(*resource.Endpoint); ok && err == nil {
+			out[e.Key] = e
+		}
+	}
+	return out
+}
+
+// of is an endpoint of a topology; nil if there is nothing to know of it.
+func (s standing) of(t *lab.Topology, e *lab.Endpoint) *resource.Endpoint {
+	for _, v := range t.VPCs {
+		if v.Name == e.VPC {
+			return s[resource.Key{Kind: resource.KindEndpoint, Account: v.Account, ID: e.Name}]
+		}
+	}
+	return nil
+}
+
+// awaitAnswers waits until a connection opens at every door where one is to be expected: not where an endpoint waits to be
+// accepted, or was rejected. It dials from the router of the endpoint's VPC, which is there also when no instance is.
+func awaitAnswers(ctx context.Context, t *lab.Topology, dir string, now standing) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	var errs []error
 	for _, d := range doors(t) {
-		if !d.expected {
+		e := now.of(t, d.endpoint)
+		if !d.expected || e == nil || e.State != resource.Pending && e.State != resource.Available {
 			continue
 		}
 		if err := d.await(ctx, dir); err != nil {
-			errs = append(errs, fmt.Errorf("endpoint %s does not answer at %s: %w", d.endpoint, d.to, err))
+			errs = append(errs, fmt.Errorf("endpoint %s does not answer at %s: %w", e.ID, d.to, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 func (d *door) await(ctx context.Context, dir string) error {
-	router, err := netns.Open(lab.Netns(dir, d.vpc))
+	router, err := netns.Open(lab.Netns(dir, d.endpoint.VPC))
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,8 @@ func labDemoCommand() *cobra.Command {
 		Long: "Show on a lab of its own that the rules of the PrivateLink guide hold, one line for each: a consumer and a\n" +
 			"provider VPC with the same addresses, a network load balancer with three targets, two interface endpoints; and\n" +
 			"two VPCs, again with the same addresses, whose traffic with the internet is led through GWLB endpoints to\n" +
-			"four appliances behind a gateway load balancer.\n" +
+			"four appliances behind a gateway load balancer. Provider and consumer are two accounts, which drive the daemon by\n" +
+			"its API, and a third one has no business here. Rules about what they may do are shown by what packets do.\n" +
 			"Nothing else is needed, and nothing is left behind. The exit status is 1 if a rule does not hold.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -96,8 +97,9 @@ func runDemo(cmd *cobra.Command, o demo.Options) error {
 func holdDemo(ctx context.Context, out io.Writer, dir string) {
 	name := strings.TrimPrefix(dir, lab.Root+"/")
 	fmt.Fprintf(out, "\nThe lab stands until Ctrl-C. In another terminal:\n"+
-		"  isthmus lab exec %s/client-1 -- cat /etc/hosts\n"+
-		"  isthmus status --socket %s\n", name, lab.Socket(dir))
+		"  isthmus lab exec %[1]s/client-1 -- cat /etc/hosts\n"+
+		"  isthmus get endpoints --socket %[2]s\n"+
+		"  isthmus status --socket %[2]s\n", name, lab.Socket(dir))
 	<-ctx.Done()
 }
 

@@ -22,14 +22,14 @@ import (
 )
 
 // gatewayLab builds the lab of examples/gwlb-two-vpcs.yaml under a name of its own.
-func (p program) gatewayLab() (dir, said string) {
+func (p program) gatewayLab() (dir, file, said string) {
 	p.t.Helper()
 	content, err := os.ReadFile("../../examples/gwlb-two-vpcs.yaml")
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	name := "t" + strconv.Itoa(os.Getpid()) + "-gwlb"
-	file := filepath.Join(p.t.TempDir(), name+".yaml")
+	file = filepath.Join(p.t.TempDir(), name+".yaml")
 	text := strings.Replace(string(content), "\nname: gwlb-two-vpcs\n", "\nname: "+name+"\n", 1)
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		p.t.Fatal(err)
@@ -39,7 +39,7 @@ func (p program) gatewayLab() (dir, said string) {
 			p.t.Error(err)
 		}
 	})
-	return lab.Dir(name), p.must("lab", "up", file)
+	return lab.Dir(name), file, p.must("lab", "up", file)
 }
 
 // get makes an HTTP request from a node of a lab and decodes the answer. local is the address that the node had.
@@ -96,7 +96,7 @@ func TestLabGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, said := p.gatewayLab()
+	dir, file, said := p.gatewayLab()
 	for _, want := range []string{"appliance (tun), drops tcp dst port 23", "all, as a next hop", "what enters from the internet", "curl http://site-a/"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("lab up does not say %q:\n%s", want, said)
@@ -137,6 +137,16 @@ func TestLabGateway(t *testing.T) {
 	}
 	if _, err := get(t, dir, "app-a", "203.0.113.10:80", "/", &nothing); err == nil {
 		t.Error("without the daemon the internet was reached, uninspected")
+	}
+	// With the daemon the routes are back.
+	p.must("lab", "up", file)
+	var answer lab.Answer
+	client, err := get(t, dir, "app-a", "203.0.113.10:80", "/", &answer)
+	if err != nil {
+		t.Fatalf("with another daemon: %v", err)
+	}
+	if seen := inspections(t, dir, client, netip.MustParseAddrPort("203.0.113.10:80")); len(seen) != 1 {
+		t.Errorf("with another daemon the flow was inspected by %v, want one appliance", seen)
 	}
 	p.must("lab", "down", filepath.Base(dir))
 	if n := mounts(t, dir); n != 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/isthmus-net/isthmus/cmd/isthmus/labapi"
 	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/pkg/lab"
 )
@@ -34,7 +35,7 @@ func labStatusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			printLab(out, t, dir)
+			printLab(out, t, dir, lookAt(cmd.Context(), dir))
 			return printProcesses(cmd.Context(), out, dir)
 		},
 	}
@@ -70,17 +71,17 @@ func printLabs(ctx context.Context, out io.Writer) error {
 func daemonWord(ctx context.Context, dir string) string {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	client, err := dialInspect(lab.Socket(dir))
+	daemon, err := labapi.Dial(lab.Socket(dir))
 	if err != nil {
 		return err.Error()
 	}
-	defer client.Close()
-	status, err := client.Status(ctx, &apiv1.StatusRequest{})
+	defer daemon.Close()
+	status, err := daemon.Inspect.Status(ctx, &apiv1.StatusRequest{})
 	switch {
 	case err != nil:
 		return "does not answer; its log is " + lab.Log(dir, daemonProcess)
 	case status.Error != "":
-		return "refuses the newest configuration: " + strings.ReplaceAll(status.Error, "\n", "; ")
+		return "refuses the newest resources: " + strings.ReplaceAll(status.Error, "\n", "; ")
 	}
 	if err := daemonReady(status); err != nil {
 		return err.Error()
@@ -88,28 +89,33 @@ func daemonWord(ctx context.Context, dir string) string {
 	return fmt.Sprintf("runs revision %d; %d connections, health checks included", status.AppliedRevision, status.GetFlows().GetActive())
 }
 
-// printLab shows the nodes and endpoints of a lab.
-func printLab(out io.Writer, t *lab.Topology, dir string) {
+// printLab shows the nodes and endpoints of a lab, with how the daemon says these stand.
+func printLab(out io.Writer, t *lab.Topology, dir string, now standing) {
 	fmt.Fprintf(out, "Lab %s in %s\n\n", t.Name, dir)
-	nodes := newTable(out, "NODE", "VPC", "ZONE", "ADDRESS", "RUNS")
+	nodes := newTable(out, "NODE", "VPC", "ACCOUNT", "ZONE", "ADDRESS", "RUNS")
 	for _, v := range t.VPCs {
 		zones := map[string]string{}
 		for _, s := range v.Subnets {
 			zones[s.Name] = s.Zone
 		}
-		nodes.row(v.Name, v.Name, "", v.CIDR, "router")
+		nodes.row(v.Name, v.Name, v.Account, "", v.CIDR, "router")
 		for _, in := range v.Instances {
 			var runs []string
 			for _, run := range in.Run {
 				runs = append(runs, runWord(run))
 			}
-			nodes.row(in.Name, v.Name, zones[in.Subnet], in.Address, strings.Join(runs, ", "))
+			nodes.row(in.Name, v.Name, v.Account, zones[in.Subnet], in.Address, strings.Join(runs, ", "))
 		}
 	}
 	nodes.done()
 	fmt.Fprintln(out)
-	endpoints := newTable(out, "ENDPOINT", "ID", "VPC", "ADDRESSES", "PORTS", "SERVICE")
-	for _, e := range t.Endpoints {
+	endpoints := newTable(out, "ENDPOINT", "STATE", "UID", "VPC", "ADDRESSES", "PORTS", "SERVICE")
+	for i := range t.Endpoints {
+		e := &t.Endpoints[i]
+		state, uid := "", ""
+		if now := now.of(t, e); now != nil {
+			state, uid = now.State.String(), now.UID
+		}
 		var addresses, ports []string
 		for _, eni := range e.ENIs {
 			addresses = append(addresses, eni.Address.String())
@@ -120,7 +126,7 @@ func printLab(out io.Writer, t *lab.Topology, dir string) {
 		if isNextHop(e) {
 			ports = []string{"all, as a next hop"}
 		}
-		endpoints.row(e.Name, e.ID, e.VPC, strings.Join(addresses, " "), strings.Join(ports, " "), e.Service)
+		endpoints.row(e.Name, state, uid, e.VPC, strings.Join(addresses, " "), strings.Join(ports, " "), e.Service)
 	}
 	endpoints.done()
 	printRoutes(out, t)
@@ -185,19 +191,20 @@ func printNext(out io.Writer, t *lab.Topology, dir string) {
 	if command := tryCommand(t); command != "" {
 		fmt.Fprintf(out, "  isthmus lab exec %s\n", command)
 	}
-	fmt.Fprintf(out, "  isthmus status --socket %s\n  isthmus lab status %s\n  isthmus lab down %s\n", lab.Socket(dir), t.Name, t.Name)
+	fmt.Fprintf(out, "  isthmus get endpoints --socket %[1]s\n  isthmus status --socket %[1]s\n  isthmus lab status %[2]s\n  isthmus lab down %[2]s\n",
+		lab.Socket(dir), t.Name)
 }
 
 // tryCommand is something to run in a lab: a request to an endpoint from an instance beside it, if there is one.
 func tryCommand(t *lab.Topology) string {
 	for _, d := range doors(t) {
 		for _, v := range t.VPCs {
-			if v.Name != d.vpc || len(v.Instances) == 0 {
+			if v.Name != d.endpoint.VPC || len(v.Instances) == 0 {
 				continue
 			}
 			node := t.Name + "/" + v.Instances[0].Name
 			if _, err := exec.LookPath("curl"); err == nil && d.to.Port() == 80 {
-				return fmt.Sprintf("%s -- curl http://%s/", node, d.endpoint)
+				return fmt.Sprintf("%s -- curl http://%s/", node, d.endpoint.Name)
 			}
 			return fmt.Sprintf("%s -- cat /etc/hosts", node)
 		}

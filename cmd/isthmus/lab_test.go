@@ -185,8 +185,8 @@ func TestLabUpExecDown(t *testing.T) {
 	if after, err := netns.Links(nil); err != nil || len(after) != len(before) {
 		t.Errorf("the machine had %d links, with labs %d (%v)", len(before), len(after), err)
 	}
-	if out, status := p.run("lab", "up", oneFile); status == 0 || !strings.Contains(out, "isthmus lab down "+one) {
-		t.Errorf("a name that is taken: exit status %d\n%s", status, out)
+	if out := p.must("lab", "status", one); !strings.Contains(out, "available") {
+		t.Errorf("lab status does not say that the endpoint is available:\n%s", out)
 	}
 
 	p.must("lab", "down", two)
@@ -231,18 +231,23 @@ func TestLabExec(t *testing.T) {
 	}
 }
 
+// rewrite changes a topology file.
+func (p program) rewrite(file string, oldnew ...string) {
+	p.t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.NewReplacer(oldnew...).Replace(string(content))), 0o644); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func TestLabDownAfterDaemonWasKilled(t *testing.T) {
 	p := build(t)
 	name, file := p.topology("-killed")
 	p.must("lab", "up", file)
-	pids := map[string]int{}
-	list, err := lab.Status(lab.Dir(name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, process := range list {
-		pids[process.Name] = process.PID
-	}
+	pids := pids(t, name)
 	if pids[daemonProcess] == 0 || pids["server-0"] == 0 {
 		t.Fatalf("the lab runs %v; there should be a daemon and a server", pids)
 	}
@@ -277,15 +282,8 @@ func awaitEnd(t *testing.T, pid int) {
 func TestLabUpLeavesNothingWhenAProgramIsMissing(t *testing.T) {
 	p := build(t)
 	name, file := p.topology("-broken")
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	// The command is no program, so that launching fails half-way.
-	broken := strings.Replace(string(content), "run: [{server: banner}]", "run: [{command: [/no/such/program]}]", 1)
-	if err := os.WriteFile(file, []byte(broken), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	p.rewrite(file, "run: [{server: banner}]", "run: [{command: [/no/such/program]}]")
 	if out, status := p.run("lab", "up", file); status == 0 || !strings.Contains(out, "/no/such/program") {
 		t.Errorf("lab up with a program that does not exist: exit status %d\n%s", status, out)
 	}

@@ -3,8 +3,17 @@
 
 // Command isthmus is the whole product in one binary: the daemon, and the commands that look into it.
 //
-// It exits with 0 when the command succeeded, 1 when it failed, 2 when it was called wrongly, and 3 when no daemon
-// answers on the socket. What runs other programs (lab exec) exits as they do.
+// Its exit codes are what "isthmus help exit-codes" says. What runs other programs (lab exec) exits as they do.
+//
+//	main.go             the commands there are, and their exit codes
+//	daemon.go           the daemon
+//	client.go           connections to daemons (client_error.go: what daemons say in place of an answer)
+//	status.go, flows.go, drops.go   the commands that look into a daemon
+//	api.go              what the commands about resources have in common (kind.go: the kinds; call.go: their methods;
+//	                    columns.go: tables; complete.go: words for shells; wait.go: --wait; manifest.go: files)
+//	get.go, create.go, update.go, ...   the commands about resources, a file each (fieldflags.go, edits.go: fields by flags;
+//	                    story.go: what describe tells)
+//	lab.go, ...         labs
 package main
 
 import (
@@ -18,12 +27,18 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes.
+// Exit codes; exitCodesCommand explains them.
 const (
 	exitOK = iota
 	exitFailed
 	exitUsage
 	exitNoDaemon
+	exitInvalid
+	exitNotFound
+	exitConflict
+	exitDenied
+	exitNotApplied
+	exitDifferent
 )
 
 // version is set by the linker; without it, the version that the Go command recorded counts.
@@ -48,16 +63,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		began = err == nil
 		return err
 	}
-	root.AddCommand(
-		daemonCommand(),
-		statusCommand(),
-		flowsCommand(),
-		dropsCommand(),
-		labCommand(),
-		applianceCommand(),
-		benchCommand(),
-		versionCommand(),
-	)
+	addCommands(root)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -79,6 +85,29 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// addCommands adds all commands, in groups.
+func addCommands(root *cobra.Command) {
+	for _, group := range []struct {
+		title    string
+		commands []*cobra.Command
+	}{
+		{"Resources:", []*cobra.Command{
+			applyCommand(), diffCommand(), getCommand(), describeCommand(), createCommand(), updateCommand(), deleteCommand(), watchCommand(),
+			registerCommand(), deregisterCommand(), exportCommand(), importCommand(),
+		}},
+		{"Providers and consumers:", []*cobra.Command{connectionsCommand(), acceptCommand(), rejectCommand(), offersCommand(), whoamiCommand()}},
+		{"The daemon, and what it runs:", []*cobra.Command{daemonCommand(), statusCommand(), flowsCommand(), dropsCommand(), doctorCommand()}},
+		{"Trying it out:", []*cobra.Command{labCommand(), applianceCommand(), benchCommand()}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.title
+		}
+		root.AddCommand(group.commands...)
+	}
+	root.AddCommand(versionCommand(), exitCodesCommand())
 }
 
 // exitError is an error with an exit code of its own.

@@ -210,6 +210,11 @@ func TestApplyOfEndpointsWithTheirService(t *testing.T) {
 	}
 	_, err = b.as(stranger).apply(t, "endpoints: [{name: x, vpc: v, service_name: accounts/111111111111/endpointServices/payments}]")
 	refused(t, err, codes.NotFound, "")
+	_, err = b.as(consumer).apply(t, strings.ReplaceAll(consumerManifest, "SERVICE", "accounts/111111111111/endpointServices/payments"))
+	b.must(err) // it is among the allowed principals
+	if e := b.endpoint(); !strings.HasPrefix(e.ServiceName, "com.amazonaws.vpce.") {
+		t.Errorf("the endpoint is for %s", e.ServiceName)
+	}
 }
 
 func TestApplyThatComesAgain(t *testing.T) {

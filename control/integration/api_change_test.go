@@ -128,6 +128,7 @@ func (b *fleetBed) change(n int) []time.Duration {
 	id := fmt.Sprintf("new-%d", n)
 	e, err = b.CreateEndpoint(consumer, &apiv1.CreateEndpointRequest{EndpointId: id, Endpoint: e})
 	b.must(err)
+	b.must(b.applied(b.ctx, e.Metadata.Revision))
 	accept := b.timed(func() (uint64, error) {
 		out, err := b.AcceptConnections(provider, &apiv1.AcceptConnectionsRequest{Service: service.Name, EndpointUids: []string{e.Metadata.Uid}})
 		return out.GetRevision(), err

@@ -201,11 +201,22 @@ func (c *completer) service(s *Service) {
 	}
 	c.services[s.Name] = s
 	if s.ID == "" {
-		s.ID = c.id("vpce-svc-", s.Name)
+		s.ID = c.t.uid("vpce-svc-", s.Name)
 	}
+	if len(s.LoadBalancers) == 0 {
+		c.fail("service %s: there are no load_balancers; name at least one", s.Name)
+	}
+	owner := ""
 	for _, name := range s.LoadBalancers {
-		if c.balancers[name] == nil {
+		lb := c.balancers[name]
+		if lb == nil {
 			c.fail("service %s: there is no load balancer %q; name one of load_balancers", s.Name, name)
+			continue
+		}
+		if v := c.vpcs[lb.VPC]; v != nil && owner != "" && v.Account != owner {
+			c.fail("service %s: load balancer %s belongs to account %s, others to %s; a service has those of one account", s.Name, name, v.Account, owner)
+		} else if v != nil {
+			owner = v.Account
 		}
 	}
 }
@@ -240,7 +251,7 @@ func (c *completer) endpoint(e *Endpoint) {
 	c.node("endpoint", e.Name)
 	c.endpoints[e.Name] = e
 	if e.ID == "" {
-		e.ID = c.id("vpce-", e.Name)
+		e.ID = c.t.uid("vpce-", e.Name)
 	}
 	v, s := c.vpcs[e.VPC], c.services[e.Service]
 	if v == nil {

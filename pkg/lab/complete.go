@@ -12,13 +12,16 @@ import (
 	"time"
 )
 
-var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$`)
+var (
+	validName   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,29}[a-z0-9])?$`)
+	accountForm = regexp.MustCompile(`^[0-9]{12}$`)
+)
 
 // smallestMTU is that of IPv4 (RFC 791 section 3.2); below it Linux takes IPv4 off an interface.
 const smallestMTU = 68
 
-// Complete fills in every default and checks that the topology can be built. The errors, joined, name what they are
-// about and say what to do. Completing twice changes nothing.
+// Complete fills in every default and checks that the topology can be built, and that what it says keeps the rules that
+// the daemon enforces. The errors, joined, name what they are about and say what to do. Completing twice changes nothing.
 func (t *Topology) Complete() error {
 	c := &completer{
 		t:         t,
@@ -33,6 +36,7 @@ func (t *Topology) Complete() error {
 		inspecting: map[string]bool{},
 	}
 	c.name("lab", t.Name)
+	c.accounts()
 	if len(t.VPCs) == 0 {
 		c.fail("the lab has no vpcs; write at least one")
 	}
@@ -53,8 +57,15 @@ func (t *Topology) Complete() error {
 		c.endpoint(&t.Endpoints[i])
 	}
 	c.routeTables()
+	c.uniqueIDs()
 	if len(c.errs) == 0 {
 		c.assign()
+	}
+	if len(c.errs) == 0 {
+		// Where the lab is built makes no difference to the rules.
+		if _, err := t.set(Dir(t.Name)); err != nil {
+			c.errs = append(c.errs, err)
+		}
 	}
 	return errors.Join(c.errs...)
 }
@@ -102,9 +113,9 @@ func (c *completer) node(what, name string) {
 	c.names[name] = what
 }
 
-// id is the default of an id: the same for the same names, on every machine.
-func (c *completer) id(prefix, name string) string {
-	sum := sha256.Sum256([]byte(c.t.Name + "\x00" + prefix + "\x00" + name))
+// uid is an identifier of AWS's form: the same for the same names, on every machine.
+func (t *Topology) uid(prefix, name string) string {
+	sum := sha256.Sum256([]byte(t.Name + "\x00" + prefix + "\x00" + name))
 	return prefix + hex.EncodeToString(sum[:])[:17]
 }
 
@@ -112,7 +123,10 @@ func (c *completer) vpc(v *VPC) {
 	c.node("vpc", v.Name)
 	c.vpcs[v.Name] = v
 	if v.ID == "" {
-		v.ID = c.id("vpc-", v.Name)
+		v.ID = c.t.uid("vpc-", v.Name)
+	}
+	if !accountForm.MatchString(v.Account) {
+		c.fail("vpc %s: account %q is not 12 digits; write such as %s, or leave it out", v.Name, v.Account, Consumer)
 	}
 	if !v.CIDR.IsValid() || v.CIDR != v.CIDR.Masked() || !v.CIDR.Addr().Is4() {
 		c.fail("vpc %s: cidr %s is not an IPv4 prefix with no bits behind its length; write one such as 10.0.0.0/16", v.Name, v.CIDR)

@@ -20,7 +20,7 @@ import (
 //	hosts/NODE      the node's /etc/hosts
 //	pids/PROCESS    what is known of a process of the lab
 //	log/PROCESS     what it printed
-//	state.yaml      the daemon's configuration
+//	store.db        what the daemon keeps: the resources that the topology stands for, as the API has changed them since
 //	daemon.sock     the daemon's socket
 const Root = "/run/isthmus/lab"
 
@@ -33,8 +33,8 @@ func Netns(dir, node string) string { return filepath.Join(dir, "netns", node) }
 // Log is the path of what a process of the lab prints.
 func Log(dir, process string) string { return filepath.Join(dir, "log", process) }
 
-// StateFile is the path of the configuration of the lab's daemon.
-func StateFile(dir string) string { return filepath.Join(dir, "state.yaml") }
+// StoreFile is the path of the store of the lab's daemon.
+func StoreFile(dir string) string { return filepath.Join(dir, "store.db") }
 
 // Socket is the path of the socket of the lab's daemon.
 func Socket(dir string) string { return filepath.Join(dir, "daemon.sock") }

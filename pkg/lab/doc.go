@@ -14,10 +14,11 @@
 //	a route table  a routing table of the router, and rules: where a packet enters says which table it follows
 //
 // Nothing is made in the namespace of the host: a cable has one end in a VPC's namespace and the other in an instance's
-// from the moment it exists. The interfaces of the dataplane are not made here either. State says which there are: one
-// TAP on the bridge of each subnet that has an ENI, one TUN in the router for each GWLB endpoint, and the daemon that is
-// given the State opens them. SetRoutes then leads route tables through the TUNs. A packet that a table leads into one
-// comes out of it again when an appliance has seen it, and then follows the table of the endpoint's subnet.
+// from the moment it exists. The interfaces of the dataplane are not made here either. Resources says which there are: one
+// TAP on the bridge of each subnet that has an ENI, one TUN in the router for each GWLB endpoint. The daemon that is given
+// the resources, or the State that they compile to, opens them, and puts the routes to GWLB endpoints into the tables of
+// the router. A packet that a table leads into a TUN comes out of it again when an appliance has seen it, and then follows
+// the table of the endpoint's subnet.
 //
 // The files:
 //
@@ -28,9 +29,12 @@
 //	addresses.go   which address is whose
 //	ipv6.go        IPv6 addresses and what nodes need for them
 //	routes.go      route tables
-//	state.go       the dataplane's view of the lab
+//	ids.go         what things are called: resources and devices
+//	resources*.go  the topology as resources of accounts
+//	state.go       the dataplane's view of them
 //	dir.go         the lab's directory: paths, lock, list
 //	up.go          building
+//	update.go      what can change while the lab stands
 //	down.go        removing
 //	exec.go        commands inside a node
 //	process.go     servers and daemons of a lab, and the records by which they are found again

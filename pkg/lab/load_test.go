@@ -57,7 +57,7 @@ func TestParseDefaults(t *testing.T) {
 	want := &Topology{
 		Name: "x",
 		VPCs: []VPC{{
-			Name: "v", ID: "vpc-c299113b8552b0472", CIDR: netip.MustParsePrefix("10.0.0.0/16"),
+			Name: "v", ID: "vpc-c299113b8552b0472", Account: Consumer, CIDR: netip.MustParsePrefix("10.0.0.0/16"),
 			Subnets: []Subnet{{
 				Name: "a", Zone: "z1", CIDR: netip.MustParsePrefix("10.0.1.0/24"), Gateway: netip.MustParseAddr("10.0.1.1"),
 			}},

@@ -6,9 +6,13 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/isthmus-net/isthmus/pkg/netns"
+	"github.com/isthmus-net/isthmus/pkg/vpc/resource"
 )
 
 // Numbers of the routing tables and rules of a router: the first of its route tables, the next of the next one, and so
@@ -18,8 +22,9 @@ const (
 	rulePriority = 1000
 )
 
-// withoutPort is the metric of the route that stands in for one through a GWLB endpoint while the endpoint's device is
-// not there: what should be inspected then vanishes, as if the endpoint were down, and takes no other way.
+// withoutPort is the metric of the route that stands in for one through a GWLB endpoint while the daemon has none: what
+// should be inspected then vanishes, as if the endpoint were down, and takes no other way. Those of the daemon's have none,
+// which is 1024 in IPv6.
 const withoutPort = 2000
 
 // routeTables checks the route tables.
@@ -193,46 +198,69 @@ func (v *VPC) instance(name string) *Instance {
 	return nil
 }
 
-// tunDevice is the name of the device of a GWLB endpoint in the router of its VPC.
-func tunDevice(endpoint string) string { return device("vpce-", endpoint) }
-
-// eachTable calls f with the route tables of a VPC and the numbers they have in its router.
-func (t *Topology) eachTable(v *VPC, f func(r *RouteTable, table int) error) error {
-	table := firstTable
-	for i := range t.RouteTables {
-		if r := &t.RouteTables[i]; r.VPC == v.Name {
-			if err := f(r, table); err != nil {
-				return fmt.Errorf("route table %s: %w", r.Name, err)
+// tables are the route tables of a VPC by the numbers that they have in its router.
+func (t *Topology) tables(v *VPC) iter.Seq2[int, *RouteTable] {
+	return func(yield func(int, *RouteTable) bool) {
+		table := firstTable
+		for i := range t.RouteTables {
+			if r := &t.RouteTables[i]; r.VPC == v.Name {
+				if !yield(table, r) {
+					return
+				}
+				table++
 			}
-			table++
 		}
 	}
-	return nil
 }
 
 // setTables makes the routing tables of a router, and the rules that tell by where a packet enters which one it follows.
-// A route through the device of a GWLB endpoint, which the daemon will open, leads nowhere until SetRoutes.
+// A route through the device of a GWLB endpoint leads nowhere; the daemon, whenever it opens the device, adds one that
+// counts before that.
 func (t *Topology) setTables(router *netns.NS, v *VPC) error {
-	return t.eachTable(v, func(r *RouteTable, table int) error {
+	for table, r := range t.tables(v) {
 		for _, route := range t.resolve(r, v) {
 			route.Table = table
 			if t.isTUN(v, route.Link) {
 				route.Link, route.Metric = "", withoutPort
 			}
 			if err := netns.SetRoute(router, route); err != nil {
+				return fmt.Errorf("route table %s: %w", r.Name, err)
+			}
+		}
+		if err := addRules(router, v, t.entrances(r), table); err != nil {
+			return fmt.Errorf("route table %s: %w", r.Name, err)
+		}
+	}
+	return nil
+}
+
+// addRules has packets that arrive on links follow a table. A rule that is there already stays.
+func addRules(router *netns.NS, v *VPC, links []string, table int) error {
+	for _, link := range links {
+		for _, v6 := range v.families() {
+			err := netns.AddRule(router, netns.Rule{InInterface: link, Table: table, Priority: rulePriority, IPv6: v6})
+			if err != nil && !errors.Is(err, unix.EEXIST) {
 				return err
 			}
 		}
-		for _, link := range t.entrances(r) {
-			for _, v6 := range v.families() {
-				err := netns.AddRule(router, netns.Rule{InInterface: link, Table: table, Priority: rulePriority, IPv6: v6})
-				if err != nil {
-					return err
-				}
+	}
+	return nil
+}
+
+// endpointRoutes are the routes to GWLB endpoints of a VPC, which are the daemon's to make.
+func (t *Topology) endpointRoutes(v *VPC) (list []resource.Resource) {
+	for table, r := range t.tables(v) {
+		out := &resource.RouteTable{Meta: t.meta(v, resource.KindRouteTable, r.Name), VPC: v.Name, Table: uint32(table)}
+		for _, route := range r.Routes {
+			if t.isTUN(v, tunDevice(route.Via)) {
+				out.Routes = append(out.Routes, resource.Route{Destination: route.Destination, Endpoint: route.Via})
 			}
 		}
-		return nil
-	})
+		if len(out.Routes) > 0 {
+			list = append(list, out)
+		}
+	}
+	return list
 }
 
 // entrances are the links whose packets follow a table: the bridges of its subnets and the GWLB endpoints in them.
@@ -257,36 +285,4 @@ func (t *Topology) isTUN(v *VPC, link string) bool {
 		}
 	}
 	return false
-}
-
-// SetRoutes leads the route tables of the lab in dir through its GWLB endpoints. It is to be called when the daemon has
-// opened their devices, and again when it has opened them anew: the kernel forgets routes together with their device.
-func SetRoutes(t *Topology, dir string) error {
-	var errs []error
-	for i := range t.VPCs {
-		if err := t.setRoutes(dir, &t.VPCs[i]); err != nil {
-			errs = append(errs, fmt.Errorf("lab %s: %w", t.Name, err))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-func (t *Topology) setRoutes(dir string, v *VPC) error {
-	router, err := netns.Open(Netns(dir, v.Name))
-	if err != nil {
-		return err
-	}
-	defer router.Close()
-	return t.eachTable(v, func(r *RouteTable, table int) error {
-		for _, route := range t.resolve(r, v) {
-			if !t.isTUN(v, route.Link) {
-				continue
-			}
-			route.Table = table
-			if err := netns.SetRoute(router, route); err != nil {
-				return fmt.Errorf("%w (is the daemon running?)", err)
-			}
-		}
-		return nil
-	})
 }

@@ -48,7 +48,9 @@ func TestState(t *testing.T) {
 	if consumer == provider {
 		t.Error("both VPCs have one id")
 	}
+	uid := uids(t, topology)
 	cidr, subnet, gateway := netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.1.0/24"), netip.MustParseAddr("10.0.1.1")
+	near, far := uid[Consumer+"/attachments/consumer-a"], uid[Provider+"/attachments/provider-a"]
 	port := func(id, vpcID, node string) vpc.Port {
 		return vpc.Port{
 			ID: id, VPC: vpcID, Kind: vpc.TAP, Netns: "/run/x/netns/" + node, Device: "tap-a",
@@ -58,19 +60,20 @@ func TestState(t *testing.T) {
 	eni := func(port string) []vpc.ENI {
 		return []vpc.ENI{{Address: netip.MustParseAddr("10.0.1.5"), Zone: "use1-az1", Ports: []string{port}}}
 	}
+	balancer, group, everybody := uid[Provider+"/loadBalancers/front"], uid[Provider+"/targetGroups/servers"], uid[Consumer+"/securityGroups/consumer"]
 	want := &vpc.State{
 		HashKey: got.HashKey,
 		VPCs: []vpc.VPC{
 			{ID: consumer, CIDRs: []netip.Prefix{cidr}},
 			{ID: provider, CIDRs: []netip.Prefix{cidr}},
 		},
-		Ports: []vpc.Port{port("consumer/a", consumer, "consumer"), port("provider/a", provider, "provider")},
+		Ports: []vpc.Port{port(near, consumer, "consumer"), port(far, provider, "provider")},
 		LoadBalancers: []vpc.LoadBalancer{{
-			ID: "front", VPC: provider, Nodes: eni("provider/a"),
-			Listeners: []vpc.Listener{{Port: 80, TargetGroup: "servers", IdleTimeout: 350 * time.Second}},
+			ID: balancer, VPC: provider, Nodes: eni(far),
+			Listeners: []vpc.Listener{{Port: 80, TargetGroup: group, IdleTimeout: 350 * time.Second}},
 		}},
 		TargetGroups: []vpc.TargetGroup{{
-			ID: "servers", VPC: provider,
+			ID: group, VPC: provider,
 			HealthCheck: vpc.HealthCheck{
 				Protocol: vpc.CheckTCP, Interval: 30 * time.Second, Timeout: 10 * time.Second,
 				HealthyThreshold: 5, UnhealthyThreshold: 2,
@@ -78,8 +81,13 @@ func TestState(t *testing.T) {
 			DeregistrationDelay: 300 * time.Second, TerminateOnUnhealthy: true,
 			Targets: []vpc.Target{{Address: netip.MustParseAddr("10.0.1.4"), Port: 80, Zone: "use1-az1"}},
 		}},
-		Services:  []vpc.EndpointService{{ID: service, LoadBalancers: []string{"front"}}},
-		Endpoints: []vpc.Endpoint{{ID: endpoint, Service: service, VPC: consumer, ENIs: eni("consumer/a")}},
+		Services: []vpc.EndpointService{{ID: service, LoadBalancers: []string{balancer}}},
+		Endpoints: []vpc.Endpoint{{
+			ID: endpoint, Generation: 1, Service: service, VPC: consumer, ENIs: eni(near), Filtered: true, SecurityGroups: []string{everybody},
+		}},
+		SecurityGroups: []vpc.SecurityGroup{{
+			ID: everybody, Ingress: []vpc.SecurityRule{{ToPort: 65535, Sources: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}},
+		}},
 	}
 	if diff := cmp.Diff(want, got, netipValues); diff != "" {
 		t.Error(diff)
@@ -87,6 +95,18 @@ func TestState(t *testing.T) {
 	if got.HashKey == [16]byte{} {
 		t.Error("the hash key is zero")
 	}
+}
+
+// uids are those of the resources of a topology, by what is behind accounts/ in their names.
+func uids(t *testing.T, topology *Topology) map[string]string {
+	t.Helper()
+	list, err := topology.Resources("/run/x")
+	must(t, err)
+	uid := map[string]string{}
+	for _, r := range list {
+		uid[strings.TrimPrefix(r.Metadata().Key.String(), "accounts/")] = r.Metadata().UID
+	}
+	return uid
 }
 
 func TestStateOfTwoZones(t *testing.T) {
@@ -113,27 +133,33 @@ func TestStateOfTwoZones(t *testing.T) {
 }
 
 func TestStateOfGateway(t *testing.T) {
-	topology := parse(t, strings.Replace(fmt.Sprintf(routed, ""), "{name: t,",
+	topology := parse(t, strings.Replace(fmt.Sprintf(routed, "{destination: 0.0.0.0/0, via: e}, {destination: 10.0.2.0/24, via: i}"), "{name: t,",
 		"{name: t, stickiness: source_ip_dest_ip, target_failover: rebalance,", 1))
 	got, err := topology.State("/run/x")
 	must(t, err)
 	v, p, service, endpoint := topology.VPCs[0].ID, topology.VPCs[1].ID, topology.Services[0].ID, topology.Endpoints[0].ID
+	uid := uids(t, topology)
+	next, fleet := uid[Consumer+"/attachments/next-hop-e"], uid[Provider+"/attachments/p-a"]
+	balancer, group := uid[Provider+"/loadBalancers/g"], uid[Provider+"/targetGroups/t"]
 	cidr, subnet := netip.MustParsePrefix("10.0.0.0/16"), netip.MustParsePrefix("10.0.1.0/24")
 	want := &vpc.State{
 		HashKey: got.HashKey,
 		VPCs:    []vpc.VPC{{ID: v, CIDRs: []netip.Prefix{cidr}}, {ID: p, CIDRs: []netip.Prefix{cidr}}},
 		Ports: []vpc.Port{
-			{ID: "v/endpoint/e", VPC: v, Kind: vpc.TUN, Netns: "/run/x/netns/v", Device: "vpce-e"},
-			{ID: "p/a", VPC: p, Kind: vpc.TAP, Netns: "/run/x/netns/p", Device: "tap-a", Bridge: "br-a", Subnet: subnet,
+			{
+				ID: next, VPC: v, Kind: vpc.TUN, Netns: "/run/x/netns/v", Device: "vpce-e",
+				TableRoutes: []vpc.TableRoute{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Table: firstTable}},
+			},
+			{ID: fleet, VPC: p, Kind: vpc.TAP, Netns: "/run/x/netns/p", Device: "tap-a", Bridge: "br-a", Subnet: subnet,
 				Gateway: netip.MustParseAddr("10.0.1.1")},
 		},
 		LoadBalancers: []vpc.LoadBalancer{{
-			ID: "g", VPC: p, Type: vpc.Gateway,
-			Nodes:     []vpc.ENI{{Address: netip.MustParseAddr("10.0.1.5"), Zone: "z1", Ports: []string{"p/a"}}},
-			Listeners: []vpc.Listener{{TargetGroup: "t", IdleTimeout: 350 * time.Second}},
+			ID: balancer, VPC: p, Type: vpc.Gateway,
+			Nodes:     []vpc.ENI{{Address: netip.MustParseAddr("10.0.1.5"), Zone: "z1", Ports: []string{fleet}}},
+			Listeners: []vpc.Listener{{TargetGroup: group, IdleTimeout: 350 * time.Second}},
 		}},
 		TargetGroups: []vpc.TargetGroup{{
-			ID: "t", VPC: p, Stickiness: vpc.TwoTuple, Rebalance: true,
+			ID: group, VPC: p, Stickiness: vpc.TwoTuple, Rebalance: true,
 			HealthCheck: vpc.HealthCheck{
 				Protocol: vpc.CheckTCP, Port: 80, Interval: 10 * time.Second, Timeout: 5 * time.Second,
 				HealthyThreshold: 5, UnhealthyThreshold: 2,
@@ -141,10 +167,10 @@ func TestStateOfGateway(t *testing.T) {
 			DeregistrationDelay: 300 * time.Second,
 			Targets:             []vpc.Target{{Address: netip.MustParseAddr("10.0.1.4"), Port: 6081, Zone: "z1"}},
 		}},
-		Services: []vpc.EndpointService{{ID: service, LoadBalancers: []string{"g"}}},
+		Services: []vpc.EndpointService{{ID: service, LoadBalancers: []string{balancer}}},
 		Endpoints: []vpc.Endpoint{{
-			ID: endpoint, Type: vpc.GatewayLoadBalancer, Service: service, VPC: v,
-			ENIs: []vpc.ENI{{Address: netip.MustParseAddr("10.0.2.4"), Zone: "z1", Ports: []string{"v/endpoint/e"}}},
+			ID: endpoint, Type: vpc.GatewayLoadBalancer, Generation: 1, Service: service, VPC: v,
+			ENIs: []vpc.ENI{{Address: netip.MustParseAddr("10.0.2.4"), Zone: "z1", Ports: []string{next}}},
 		}},
 	}
 	if diff := cmp.Diff(want, got, netipValues); diff != "" {
@@ -170,9 +196,8 @@ func TestHosts(t *testing.T) {
 	topology, err := Load("../../examples/two-zones.yaml")
 	must(t, err)
 	v := topology.vpc("consumer-one")
-	id := topology.Endpoints[0].ID
 	names := "127.0.0.1 localhost\n10.0.1.10 alice\n10.0.2.10 carol\n"
-	a, b := "10.0.1.200 api "+id+" api-use1-az1\n", "10.0.2.200 api "+id+" api-use1-az2\n"
+	a, b := "10.0.1.200 api api-use1-az1\n", "10.0.2.200 api api-use1-az2\n"
 	for node, want := range map[string]string{"alice": names + a + b, "carol": names + b + a, "consumer-one": names + a + b} {
 		if got := topology.hosts(v, node); got != want {
 			t.Errorf("hosts of %s:\n%swant\n%s", node, got, want)

@@ -9,7 +9,8 @@ import (
 )
 
 // Topology describes a lab. Names are chosen by whoever writes it and are unique in the lab within their kind; those of
-// VPCs and instances, which are nodes, and endpoints share one set. Fields that are zero get defaults from Complete.
+// VPCs and instances, which are nodes, and endpoints share one set. They are also the ids of the resources that stand for
+// them; see Resources. Fields that are zero get defaults from Complete.
 type Topology struct {
 	// Name is the lab's: lower case letters, digits and hyphens.
 	Name          string         `yaml:"name"`
@@ -26,9 +27,12 @@ type Topology struct {
 // VPC is an address space of its own; VPCs of one lab may have the same.
 type VPC struct {
 	Name string `yaml:"name"`
-	// ID is vpc- and 17 hexadecimal digits, made from the names of lab and VPC by default.
-	ID   string       `yaml:"id"`
-	CIDR netip.Prefix `yaml:"cidr"`
+	// ID is the uid that Resources says: vpc- and 17 hexadecimal digits, made from the names of lab and VPC by default.
+	ID string `yaml:"-"`
+	// Account owns the VPC and what is in it: 12 digits, by default Provider for a VPC with load balancers and Consumer for
+	// any other.
+	Account string       `yaml:"account"`
+	CIDR    netip.Prefix `yaml:"cidr"`
 	// IPv6CIDR, if there is one, lets subnets have IPv6 addresses besides. Only GWLB endpoints carry them.
 	IPv6CIDR *netip.Prefix `yaml:"ipv6_cidr,omitempty"`
 	Subnets  []Subnet      `yaml:"subnets"`
@@ -176,23 +180,29 @@ type HealthCheck struct {
 type Target struct {
 	Instance string `yaml:"instance"`
 	// Port is 6081 by default where the target is an appliance.
-	Port     uint16 `yaml:"port"`
-	Draining bool   `yaml:"draining,omitempty"`
+	Port uint16 `yaml:"port"`
 }
 
-// Service offers load balancers to endpoints.
+// Service offers load balancers, all of one account, to endpoints. The accounts that have endpoints of it in the topology
+// are allowed to.
 type Service struct {
 	Name string `yaml:"name"`
-	// ID is vpce-svc- and 17 hexadecimal digits, made from the names of lab and service by default.
-	ID            string   `yaml:"id"`
+	// ID is the uid that Resources says: vpce-svc- and 17 hexadecimal digits, made from the names of lab and service by
+	// default.
+	ID            string   `yaml:"-"`
 	LoadBalancers []string `yaml:"load_balancers"`
+	// AcceptanceRequired lets endpoints wait until somebody accepts them. A lab does without by default, as services
+	// outside labs do not, so that it works as soon as it stands.
+	AcceptanceRequired bool `yaml:"acceptance_required,omitempty"`
+	// AllowedPrincipals may have endpoints besides: ARNs, or "*".
+	AllowedPrincipals []string `yaml:"allowed_principals,omitempty"`
 }
 
 // Endpoint leads from a VPC to a service.
 type Endpoint struct {
 	Name string `yaml:"name"`
-	// ID is vpce- and 17 hexadecimal digits, made from the names of lab and endpoint by default.
-	ID string `yaml:"id"`
+	// ID is the uid that Resources says: vpce- and 17 hexadecimal digits, made from the names of lab and endpoint by default.
+	ID string `yaml:"-"`
 	// Type is Interface or GatewayLoadBalancer, as the service's load balancers have it.
 	Type    string `yaml:"type"`
 	Service string `yaml:"service"`
@@ -243,4 +253,10 @@ const (
 	DefaultMTU                 = 9001
 	DefaultIdleTimeout         = 350 * time.Second
 	DefaultDeregistrationDelay = 300 * time.Second
+)
+
+// Accounts of VPCs that name none.
+const (
+	Provider = "444455556666" // of those with load balancers
+	Consumer = "111122223333"
 )

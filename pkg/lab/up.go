@@ -226,7 +226,7 @@ func (t *Topology) hosts(v *VPC, node string) string {
 		var near, far []string
 		for _, eni := range e.ENIs {
 			in := v.Subnet(eni.Subnet).Zone
-			line := fmt.Sprintf("%s %s %s %s-%s\n", eni.Address, e.Name, e.ID, e.Name, in)
+			line := fmt.Sprintf("%s %s %s-%s\n", eni.Address, e.Name, e.Name, in)
 			if in == zone {
 				near = append(near, line)
 			} else {

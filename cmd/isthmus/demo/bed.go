@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -16,9 +17,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/isthmus-net/isthmus/cmd/isthmus/labapi"
 	"github.com/isthmus-net/isthmus/control"
 	"github.com/isthmus-net/isthmus/pkg/lab"
 	"github.com/isthmus-net/isthmus/pkg/netns"
+	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 //go:embed demo.yaml
@@ -37,12 +40,15 @@ type Bed struct {
 	cancel context.CancelCauseFunc
 
 	daemon  *control.Daemon
-	stopped chan struct{} // closed when the daemon has ended; nil before it runs
+	halt    context.CancelFunc // ends the daemon
+	stopped chan struct{}      // closed when the daemon has ended; nil before it runs
+	api     *labapi.Client
 	spaces  map[string]*netns.NS
 	parents []string // directories above the lab's that were made for it
 
-	revision uint64 // of the newest configuration
-	changed  bool   // it is not that of demo.yaml
+	groups  map[string]string // uids of target groups by their names
+	changed bool              // what the daemon was told is not, or not only, what demo.yaml says
+	undo    []func(ctx context.Context) error
 
 	fleet     map[string]*machine // appliances that run, by instance
 	datagrams uint16              // sockets for datagrams that have been made
@@ -50,7 +56,7 @@ type Bed struct {
 	servers   sync.WaitGroup
 	mu        sync.Mutex
 	listeners map[place]net.Listener
-	accepted  map[netip.AddrPort]*net.TCPConn // connections of targets, by their remote address
+	accepted  map[netip.AddrPort]*targetEnd // connections of targets, by their remote address
 }
 
 // place is a TCP port of an instance.
@@ -70,8 +76,9 @@ func newBed(ctx context.Context, o Options) (*Bed, error) {
 		parents:   missingParents(o.Dir),
 		spaces:    map[string]*netns.NS{},
 		listeners: map[place]net.Listener{},
-		accepted:  map[netip.AddrPort]*net.TCPConn{},
+		accepted:  map[netip.AddrPort]*targetEnd{},
 		fleet:     map[string]*machine{},
+		groups:    map[string]string{},
 	}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	if err := lab.Up(ctx, t, o.Dir); err != nil {
@@ -100,30 +107,60 @@ func (b *Bed) start() error {
 			}
 		}
 	}
-	if err := b.write(b.topology); err != nil {
+	ctx, cancel := context.WithTimeout(b.ctx, readyTime)
+	defer cancel()
+	if err := b.startDaemon(ctx, b.topology.Testing.Overrides()); err != nil {
 		return err
 	}
+	if err := b.found(ctx); err != nil {
+		return err
+	}
+	return b.awaitHealthy(ctx)
+}
+
+// startDaemon starts the daemon, which has in its store what it was told before, and waits until that is in force.
+func (b *Bed) startDaemon(ctx context.Context, timers *vpc.Testing) error {
 	daemon, err := control.New(control.Options{
-		StateFile: lab.StateFile(b.options.Dir), Socket: lab.Socket(b.options.Dir),
+		API: &control.API{Store: lab.StoreFile(b.options.Dir), Testing: timers}, Socket: lab.Socket(b.options.Dir),
 		Workers: b.options.Workers, Offloads: b.options.Offloads, Logger: b.options.Log, Version: "demo",
 	})
 	if err != nil {
 		return err
 	}
-	b.daemon, b.stopped = daemon, make(chan struct{})
+	running, halt := context.WithCancel(b.ctx)
+	b.daemon, b.halt, b.stopped = daemon, halt, make(chan struct{})
 	go func() {
 		defer close(b.stopped)
-		err := daemon.Run(b.ctx)
-		b.cancel(fmt.Errorf("the daemon ended: %w", errors.Join(err, b.ctx.Err())))
+		if err := daemon.Run(running); err != nil || running.Err() == nil {
+			b.cancel(fmt.Errorf("the daemon ended: %w", errors.Join(err, running.Err())))
+		}
 	}()
-	ctx, cancel := context.WithTimeout(b.ctx, readyTime)
-	defer cancel()
+	if b.api, err = labapi.Dial(lab.Socket(b.options.Dir)); err != nil {
+		return err
+	}
 	select {
 	case <-daemon.Ready():
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("the daemon is not ready: %w", context.Cause(ctx))
 	}
-	if err := lab.SetRoutes(b.topology, b.options.Dir); err != nil {
+}
+
+// stopDaemon ends the daemon, if it runs.
+func (b *Bed) stopDaemon() {
+	if b.stopped == nil {
+		return
+	}
+	b.halt()
+	<-b.stopped
+	b.api.Close()
+	b.stopped = nil
+}
+
+// restartDaemon ends the daemon and starts it again with other timers, and waits until traffic can go on.
+func (b *Bed) restartDaemon(ctx context.Context, timers *vpc.Testing) error {
+	b.stopDaemon()
+	if err := b.startDaemon(ctx, timers); err != nil {
 		return err
 	}
 	return b.awaitHealthy(ctx)
@@ -167,17 +204,52 @@ type recorder struct {
 // Accept is that of the listener.
 func (r *recorder) Accept() (net.Conn, error) {
 	conn, err := r.Listener.Accept()
-	if tcp, ok := conn.(*net.TCPConn); ok && err == nil {
-		r.bed.mu.Lock()
-		r.bed.accepted[addrPort(conn.RemoteAddr())] = tcp
-		r.bed.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	end := &targetEnd{conn.(*net.TCPConn), make(chan error, 1)}
+	r.bed.mu.Lock()
+	r.bed.accepted[addrPort(conn.RemoteAddr())] = end
+	r.bed.mu.Unlock()
+	return end, nil
+}
+
+// targetEnd is the target's end of a connection.
+type targetEnd struct {
+	*net.TCPConn
+	ended chan error // takes how the server found it to have ended
+}
+
+// Read is that of the connection.
+func (e *targetEnd) Read(b []byte) (int, error) {
+	n, err := e.TCPConn.Read(b)
+	e.saw(err)
+	return n, err
+}
+
+// WriteTo is that of the connection, which copies inside the kernel.
+func (e *targetEnd) WriteTo(w io.Writer) (int64, error) {
+	if other, ok := w.(*targetEnd); ok {
+		w = other.TCPConn
+	}
+	n, err := e.TCPConn.WriteTo(w)
+	e.saw(err)
+	return n, err
+}
+
+// saw keeps the first error.
+func (e *targetEnd) saw(err error) {
+	if err != nil {
+		select {
+		case e.ended <- err:
+		default:
+		}
+	}
 }
 
 // targetEnd is the target's end of a connection, nil if there is none: remote is the address of the load balancer
 // node that the target sees.
-func (b *Bed) targetEnd(remote netip.AddrPort) *net.TCPConn {
+func (b *Bed) targetEnd(remote netip.AddrPort) *targetEnd {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.accepted[remote]
@@ -186,9 +258,7 @@ func (b *Bed) targetEnd(remote netip.AddrPort) *net.TCPConn {
 // Close ends everything and takes the lab away. It is to be called once.
 func (b *Bed) Close() error {
 	b.cancel(context.Canceled)
-	if b.stopped != nil {
-		<-b.stopped
-	}
+	b.stopDaemon()
 	b.mu.Lock()
 	for _, l := range b.listeners {
 		l.Close()

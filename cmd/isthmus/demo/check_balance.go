@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 
+	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/pkg/lab"
 )
 
@@ -61,7 +62,7 @@ func balance(ctx context.Context, b *Bed) (string, error) {
 
 func zones(ctx context.Context, b *Bed) (string, error) {
 	const connections = 60
-	if err := b.change(ctx, func(t *lab.Topology) { t.LoadBalancers[0].CrossZone = false }); err != nil {
+	if err := b.changeBalancer(ctx, "nlb", func(lb *apiv1.LoadBalancer) { lb.CrossZone = false }); err != nil {
 		return "", err
 	}
 	var here [2]map[string]int

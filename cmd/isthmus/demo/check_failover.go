@@ -12,16 +12,17 @@ import (
 	"syscall"
 	"time"
 
+	statev1 "github.com/isthmus-net/isthmus/control/api/state/v1"
+	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/dataplane"
-	"github.com/isthmus-net/isthmus/pkg/lab"
 	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
-// transfer is a connection through an appliance on which data goes both ways all the time.
+// transfer is a connection on which data goes both ways all the time.
 type transfer struct {
 	*line
 	to       netip.AddrPort
-	instance string       // the appliance
+	instance string       // the appliance that it passes, where it does
 	chunks   atomic.Int64 // that came back as they were sent
 	stopping atomic.Bool
 	done     chan error
@@ -30,10 +31,22 @@ type transfer struct {
 // chunk is what a transfer sends at a time.
 const chunk = 64 << 10
 
-// transfer begins one from the first zone of spoke-a. It is to be stopped.
-func (b *Bed) transfer(ctx context.Context) (*transfer, error) {
-	to := b.site(siteA, portLine)
-	l, err := b.line(ctx, appA.instance, to)
+// inspectedTransfer begins one through an appliance, from the first zone of spoke-a. It is to be stopped.
+func (b *Bed) inspectedTransfer(ctx context.Context) (*transfer, error) {
+	t, err := b.transfer(ctx, appA.instance, b.site(siteA, portLine))
+	if err != nil {
+		return nil, err
+	}
+	if t.instance, err = b.inspectorOf(t); err != nil {
+		t.abort()
+		return nil, err
+	}
+	return t, nil
+}
+
+// transfer begins one to a server that echoes. It is to be stopped.
+func (b *Bed) transfer(ctx context.Context, instance string, to netip.AddrPort) (*transfer, error) {
+	l, err := b.line(ctx, instance, to)
 	if err != nil {
 		return nil, err
 	}
@@ -42,10 +55,6 @@ func (b *Bed) transfer(ctx context.Context) (*transfer, error) {
 		return nil, err
 	}
 	t := &transfer{line: l, to: to, done: make(chan error, 1)}
-	if t.instance, err = b.inspectorOf(t); err != nil {
-		l.Close()
-		return nil, err
-	}
 	go func() {
 		text := make([]byte, chunk)
 		for n := 0; !t.stopping.Load(); n++ {
@@ -117,15 +126,11 @@ func (b *Bed) avoided(ctx context.Context, instance string) error {
 }
 
 func inspectedDrain(ctx context.Context, b *Bed) (string, error) {
-	t, err := b.transfer(ctx)
+	t, err := b.inspectedTransfer(ctx)
 	if err != nil {
 		return "", err
 	}
-	err = b.changeGateway(ctx, func(_ *lab.Listener, g *lab.TargetGroup) {
-		for i := range g.Targets {
-			g.Targets[i].Draining = g.Targets[i].Instance == t.instance
-		}
-	})
+	err = b.deregister(ctx, "appliances", t.instance, vpc.GenevePort)
 	if err = errors.Join(err, b.avoided(ctx, t.instance), t.goesOn(ctx)); err != nil {
 		t.abort()
 		return "", err
@@ -142,7 +147,7 @@ func inspectedDrain(ctx context.Context, b *Bed) (string, error) {
 
 // The appliance's process ends under a running transfer. Nobody else may have the flow; it waits for the appliance.
 func deadKeepsFlows(ctx context.Context, b *Bed) (figure string, err error) {
-	t, err := b.transfer(ctx)
+	t, err := b.inspectedTransfer(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -174,11 +179,13 @@ func deadKeepsFlows(ctx context.Context, b *Bed) (figure string, err error) {
 }
 
 func deadMovesFlows(ctx context.Context, b *Bed) (figure string, err error) {
-	err = b.changeGateway(ctx, func(_ *lab.Listener, g *lab.TargetGroup) { g.TargetFailover = "rebalance" })
+	err = b.changeGroup(ctx, "appliances", func(g *apiv1.TargetGroup) {
+		g.TargetFailover = statev1.TargetFailover_TARGET_FAILOVER_REBALANCE
+	})
 	if err != nil {
 		return "", err
 	}
-	t, err := b.transfer(ctx)
+	t, err := b.inspectedTransfer(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -198,11 +205,13 @@ func deadMovesFlows(ctx context.Context, b *Bed) (figure string, err error) {
 }
 
 func deadResetsFlows(ctx context.Context, b *Bed) (figure string, err error) {
-	err = b.changeGateway(ctx, func(_ *lab.Listener, g *lab.TargetGroup) { g.SendTCPReset.OnUnhealthy = true })
+	err = b.changeGroup(ctx, "appliances", func(g *apiv1.TargetGroup) {
+		g.SendTcpReset = &statev1.SendTCPReset{OnUnhealthy: true}
+	})
 	if err != nil {
 		return "", err
 	}
-	t, err := b.transfer(ctx)
+	t, err := b.inspectedTransfer(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	apiv1 "github.com/isthmus-net/isthmus/control/api/v1"
 	"github.com/isthmus-net/isthmus/dataplane"
 	"github.com/isthmus-net/isthmus/pkg/lab"
 	"github.com/isthmus-net/isthmus/pkg/netns"
@@ -251,7 +252,7 @@ func inspectedOrphan(ctx context.Context, b *Bed) (string, error) {
 	if heard, err := reset(time.Now().Add(wait)); err != nil || heard {
 		return "", errors.Join(err, errors.New("a RST came back"))
 	}
-	if err := b.changeGateway(ctx, func(l *lab.Listener, _ *lab.TargetGroup) { l.ResetOnIdle = true }); err != nil {
+	if err := b.changeBalancer(ctx, "gwlb", func(lb *apiv1.LoadBalancer) { lb.Listeners[0].SendTcpResetOnIdleTimeout = true }); err != nil {
 		return "", err
 	}
 	if err := b.injectDropped(ctx, tcp, stray); err != nil {

@@ -135,11 +135,11 @@ func inspectedMTU(ctx context.Context, b *Bed) (string, error) {
 		return "", err
 	}
 	defer back.Close()
-	site, err := b.otherEnd(ctx, back)
+	site, err := b.serverEnd(back)
 	if err != nil {
 		return "", err
 	}
-	if err := b.oversize(ctx, siteA, site, back.reader); err != nil {
+	if err := b.oversize(ctx, siteA, site.TCPConn, back.reader); err != nil {
 		return "", fmt.Errorf("from the internet: %w", err)
 	}
 	const oversized = 4

@@ -26,15 +26,7 @@ func drain(ctx context.Context, b *Bed) (string, error) {
 		return "", err
 	}
 	defer held.Close()
-	err = b.change(ctx, func(t *lab.Topology) {
-		for i := range t.TargetGroups {
-			for j := range t.TargetGroups[i].Targets {
-				target := &t.TargetGroups[i].Targets[j]
-				target.Draining = target.Instance == held.instance
-			}
-		}
-	})
-	if err != nil {
+	if err := b.deregister(ctx, "line", held.instance, portLine); err != nil {
 		return "", err
 	}
 	count, err := b.spread(ctx, "client-1", to, newConnections)
@@ -92,7 +84,11 @@ func (b *Bed) recover(ctx context.Context, target string) error {
 // A second connection that speaks now and then shows that it is silence that ends the first.
 func idle(ctx context.Context, b *Bed) (string, error) {
 	const timeout, pause = 2 * time.Second, 500 * time.Millisecond
-	if err := b.change(ctx, func(t *lab.Topology) { t.Testing.IdleTimeout = lab.Duration(timeout) }); err != nil {
+	timers := b.topology.Testing.Overrides()
+	b.after(func(ctx context.Context) error { return b.restartDaemon(ctx, timers) })
+	short := *timers
+	short.TCPIdle = timeout
+	if err := b.restartDaemon(ctx, &short); err != nil {
 		return "", err
 	}
 	to := b.endpoint(0, 0, portLine)

@@ -37,11 +37,11 @@ func mtu(ctx context.Context, b *Bed) (string, error) {
 		return "", err
 	}
 	defer back.Close()
-	target, err := b.otherEnd(ctx, back)
+	target, err := b.serverEnd(back)
 	if err != nil {
 		return "", err
 	}
-	if err := b.oversize(ctx, back.instance, target, back.reader); err != nil {
+	if err := b.oversize(ctx, back.instance, target.TCPConn, back.reader); err != nil {
 		return "", fmt.Errorf("toward the client: %w", err)
 	}
 	const oversized = 4
@@ -114,8 +114,8 @@ func (b *Bed) oversize(ctx context.Context, instance string, sender *net.TCPConn
 	return nil
 }
 
-// otherEnd is the target's end of a connection.
-func (b *Bed) otherEnd(ctx context.Context, l *line) (*net.TCPConn, error) {
+// serverEnd is the other end of a connection to a target.
+func (b *Bed) serverEnd(l *line) (*targetEnd, error) {
 	remote, err := netip.ParseAddrPort(l.remote)
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (b *Bed) otherEnd(ctx context.Context, l *line) (*net.TCPConn, error) {
 	if c == nil {
 		return nil, fmt.Errorf("no target has a connection from %s", remote)
 	}
-	return c, ctx.Err()
+	return c, nil
 }
 
 func mss(ctx context.Context, b *Bed) (string, error) {
@@ -142,7 +142,7 @@ func mss(ctx context.Context, b *Bed) (string, error) {
 			return "", err
 		}
 		defer l.Close()
-		target, err := b.otherEnd(ctx, l)
+		target, err := b.serverEnd(l)
 		if err != nil {
 			return "", err
 		}
@@ -151,7 +151,7 @@ func mss(ctx context.Context, b *Bed) (string, error) {
 			conn  *net.TCPConn
 			other *net.TCPConn
 			want  int
-		}{{"client", l.TCPConn, target, c.client}, {"target", target, l.TCPConn, c.target}} {
+		}{{"client", l.TCPConn, target.TCPConn, c.client}, {"target", target.TCPConn, l.TCPConn, c.target}} {
 			got, err := offeredMSS(side.conn)
 			if err != nil {
 				return "", err

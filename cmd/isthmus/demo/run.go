@@ -112,7 +112,7 @@ func printHead(out io.Writer, b *Bed, took time.Duration) {
 		for _, in := range v.Instances {
 			words = append(words, fmt.Sprintf("%s %s", in.Name, in.Address))
 		}
-		fmt.Fprintf(out, "  %-9s %s\n", v.Name, strings.Join(words, ", "))
+		fmt.Fprintf(out, "  %-9s %s (account %s)\n", v.Name, strings.Join(words, ", "), v.Account)
 	}
 	for _, e := range b.topology.Endpoints {
 		if e.Type == vpc.GatewayLoadBalancer.String() {

@@ -7,79 +7,14 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"time"
 
-	"github.com/isthmus-net/isthmus/control"
 	"github.com/isthmus-net/isthmus/dataplane"
 	"github.com/isthmus-net/isthmus/pkg/lab"
-	"github.com/isthmus-net/isthmus/pkg/vpc"
 )
 
 // pollInterval is how often counters are looked at while something is awaited.
 const pollInterval = 5 * time.Millisecond
-
-// write puts the state of a topology into the daemon's file as the next revision. The file is replaced at once: whoever
-// reads it sees the old one or the new.
-func (b *Bed) write(t *lab.Topology) error {
-	state, err := t.State(b.options.Dir)
-	if err != nil {
-		return err
-	}
-	b.revision++
-	state.Revision = b.revision
-	content, err := control.MarshalState(state)
-	if err != nil {
-		return err
-	}
-	file := lab.StateFile(b.options.Dir)
-	if err := os.WriteFile(file+".new", content, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
-}
-
-// change gives the daemon the configuration of demo.yaml as edit changes it, and waits until the dataplane runs it.
-func (b *Bed) change(ctx context.Context, edit func(*lab.Topology)) error {
-	t, err := lab.Parse(topologyFile)
-	if err != nil {
-		return err
-	}
-	edit(t)
-	if err := b.write(t); err != nil {
-		return fmt.Errorf("changing the configuration: %w", err)
-	}
-	b.changed = true
-	return await(ctx, fmt.Sprintf("revision %d in force", b.revision), func() bool {
-		return b.daemon.Stats().Revision == b.revision
-	})
-}
-
-// changeGateway is change for the listener and the target group of the gateway load balancer.
-func (b *Bed) changeGateway(ctx context.Context, edit func(*lab.Listener, *lab.TargetGroup)) error {
-	return b.change(ctx, func(t *lab.Topology) {
-		for i := range t.LoadBalancers {
-			listeners := t.LoadBalancers[i].Listeners
-			for j := range t.TargetGroups {
-				if g := &t.TargetGroups[j]; t.LoadBalancers[i].Type == vpc.Gateway.String() && g.Name == listeners[0].TargetGroup {
-					edit(&listeners[0], g)
-				}
-			}
-		}
-	})
-}
-
-// restore gives the daemon the configuration of demo.yaml again, if it has another.
-func (b *Bed) restore(ctx context.Context) error {
-	if !b.changed {
-		return nil
-	}
-	if err := b.change(ctx, func(*lab.Topology) {}); err != nil {
-		return fmt.Errorf("restoring the configuration: %w", err)
-	}
-	b.changed = false
-	return nil
-}
 
 // await waits until ok, and says in its error what it waited for.
 func await(ctx context.Context, what string, ok func() bool) error {
@@ -111,10 +46,10 @@ func (b *Bed) awaitHealthy(ctx context.Context) error {
 	})
 }
 
-// health is that of a target.
+// health is that of a target, by the name of its group.
 func (b *Bed) health(group string, address netip.AddrPort) dataplane.Health {
 	for _, t := range b.daemon.Stats().Targets {
-		if t.Group == group && t.Address == address {
+		if t.Group == b.groups[group] && t.Address == address {
 			return t.Health
 		}
 	}
@@ -145,6 +80,16 @@ func (b *Bed) offloads() string {
 		return "on, without that of UDP segmentation"
 	}
 	return "on, where the kernel has them"
+}
+
+// vpc is one of demo.yaml.
+func (b *Bed) vpc(name string) *lab.VPC {
+	for i := range b.topology.VPCs {
+		if b.topology.VPCs[i].Name == name {
+			return &b.topology.VPCs[i]
+		}
+	}
+	return nil
 }
 
 // address is that of an instance.

@@ -243,8 +243,8 @@ type PortStatus struct {
 	RxInvalid        uint64   `protobuf:"varint,16,opt,name=rx_invalid,json=rxInvalid,proto3" json:"rx_invalid,omitempty"`
 	NeighbourDropped uint64   `protobuf:"varint,17,opt,name=neighbour_dropped,json=neighbourDropped,proto3" json:"neighbour_dropped,omitempty"`
 	Segmented        uint64   `protobuf:"varint,18,opt,name=segmented,proto3" json:"segmented,omitempty"`
-	// What in the namespace of an open port is not as it should be for the traffic of Gateway Load Balancer endpoints. The
-	// namespace is its maker's to change.
+	// What in the namespace of an open port is not as its traffic needs it, and the command that mends it. The namespace is
+	// its maker's to change.
 	Warnings      []string `protobuf:"bytes,19,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
