@@ -6,6 +6,7 @@ package control
 import (
 	"container/heap"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/isthmus-net/isthmus/dataplane"
@@ -24,6 +25,29 @@ type check struct {
 }
 
 func (c *check) queued() bool { return c.place > 0 }
+
+// plan is what checks are made of. Neither is written to.
+type plan struct {
+	state  *vpc.State // nil before the first
+	routes []dataplane.ProbeRoute
+}
+
+// same says whether two plans have the same checks for sure. Most changes of a state are none of its targets, and with ten
+// thousand of these it matters that they are not gone through again.
+func (p plan) same(q plan) bool {
+	return q.state != nil && slices.Equal(p.routes, q.routes) && p.state.Testing == q.state.Testing &&
+		slices.EqualFunc(p.state.TargetGroups, q.state.TargetGroups, func(a, b vpc.TargetGroup) bool {
+			return a.ID == b.ID && a.HealthCheck == b.HealthCheck && a.ProxyProtocol == b.ProxyProtocol && sameList(a.Targets, b.Targets)
+		}) &&
+		slices.EqualFunc(p.state.LoadBalancers, q.state.LoadBalancers, func(a, b vpc.LoadBalancer) bool {
+			return a.ID == b.ID && slices.Equal(a.Listeners, b.Listeners)
+		})
+}
+
+// sameList says whether two lists are the same one, and so have the same targets: nobody writes to that of a state.
+func sameList(a, b []vpc.Target) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
 
 // plannedChecks are the checks that a state asks for. Targets of groups without checks, and those that no load balancer
 // reaches, have none. A target of several load balancers is checked from the first of them.

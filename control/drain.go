@@ -22,16 +22,10 @@ type drains struct {
 	rosters map[string]*roster // of the groups of the newest state
 }
 
-// roster is the targets of a group. Nobody writes to the list of a state that is in force, so that the same list has the
-// same targets.
+// roster is the targets of a group.
 type roster struct {
 	list    []vpc.Target
 	present map[netip.AddrPort]bool
-}
-
-// is says whether the roster is that of a list.
-func (r *roster) is(list []vpc.Target) bool {
-	return r != nil && len(r.list) == len(list) && (len(list) == 0 || &r.list[0] == &list[0])
 }
 
 // leaving is a target that is being deregistered.
@@ -53,7 +47,7 @@ func (d *drains) update(s *vpc.State, now time.Time) {
 		g := &s.TargetGroups[i]
 		groups[g.ID] = g
 		before := d.rosters[g.ID]
-		if before.is(g.Targets) {
+		if before != nil && sameList(before.list, g.Targets) {
 			rosters[g.ID] = before
 			continue
 		}

@@ -112,10 +112,17 @@ func (l live) TargetHealth(group string, target netip.AddrPort) (health, reason 
 
 // compiled puts states in force that the keeper answers for. To judge them again, whole, at every change of one resource
 // would take longer than the change itself.
-type compiled struct{ reconcile *reconciler }
+type compiled struct {
+	reconcile *reconciler
+	testing   *vpc.Testing // overrides timers
+}
 
 // Apply is part of keeper.Dataplane.
-func (c compiled) Apply(ctx context.Context, s *vpc.State) error { return c.reconcile.apply(ctx, s) }
+func (c compiled) Apply(ctx context.Context, s *vpc.State) error {
+	own := *s
+	own.Testing = c.testing
+	return c.reconcile.apply(ctx, &own)
+}
 
 // keeperTask brings resources to the dataplane.
 type keeperTask struct {
@@ -125,7 +132,7 @@ type keeperTask struct {
 
 func (t *keeperTask) Run(ctx context.Context) error {
 	close(t.ready)
-	return t.daemon.api.keeper.Run(ctx, compiled{t.daemon.reconcile})
+	return t.daemon.api.keeper.Run(ctx, compiled{t.daemon.reconcile, t.daemon.opts.API.Testing})
 }
 
 func (t *keeperTask) Ready() <-chan struct{} { return t.ready }

@@ -41,6 +41,7 @@ type healthChecker struct {
 
 	// Owned by Run.
 	checks  map[dataplane.TargetID]*check
+	planned plan
 	queue   checkQueue // checks that are not under way, by time
 	running int
 	drains  *drains
@@ -160,8 +161,13 @@ func (h *healthChecker) next(now time.Time) time.Duration {
 // adopt follows a new state: checks that did not change go on where they are.
 func (h *healthChecker) adopt(s *vpc.State, now time.Time) {
 	h.drains.update(s, now)
+	p := plan{s, h.engine.ProbeRoutes()}
+	if p.same(h.planned) {
+		return
+	}
+	h.planned = p
 	old := h.checks
-	h.checks = plannedChecks(s, h.engine.ProbeRoutes())
+	h.checks = plannedChecks(p.state, p.routes)
 	h.queue = nil
 	for id, c := range h.checks {
 		switch before := old[id]; {

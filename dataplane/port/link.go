@@ -24,6 +24,8 @@ type link struct {
 // linkTable is what the workers know of a segment: replaced whole, never changed.
 type linkTable struct {
 	self map[[4]byte]bool
+	// former are addresses that were of self not long ago; see neighbours.former.
+	former map[[4]byte]bool
 	// first is an address of self, the source of last resort.
 	first [4]byte
 	hops  map[[4]byte]*neighbour
@@ -52,17 +54,17 @@ func macOf(hash byte, ip [4]byte) [6]byte {
 	return [6]byte{macPrefix, hash, ip[0], ip[1], ip[2], ip[3]}
 }
 
-// owns says whether mac is that of an address of ours, and which.
+// owns says whether mac is that of an address that is or was ours, and which.
 func (t *linkTable) owns(hash byte, mac [6]byte) ([4]byte, bool) {
 	if mac[0] != macPrefix || mac[1] != hash {
 		return [4]byte{}, false
 	}
 	ip := [4]byte(mac[2:])
-	return ip, t.self[ip]
+	return ip, t.self[ip] || t.former[ip]
 }
 
-// owner is the address of ours that a packet leaves by: its own source, the ENI it is sent by, or any. It is false
-// while we have none.
+// owner is the address of ours that a packet leaves by: its own source, the ENI it is sent by, or any. Where we have none
+// any more, it is the source as long as that is remembered. Otherwise it is false.
 func (t *linkTable) owner(src, via [4]byte) ([4]byte, bool) {
 	switch {
 	case t.self[src]:
@@ -70,7 +72,10 @@ func (t *linkTable) owner(src, via [4]byte) ([4]byte, bool) {
 	case t.self[via]:
 		return via, true
 	}
-	return t.first, len(t.self) > 0
+	if len(t.self) > 0 {
+		return t.first, true
+	}
+	return src, t.former[src]
 }
 
 // classify looks at the frame in b's window. For frameOurs the caller removes the link header.
@@ -122,6 +127,9 @@ func (l *link) resolve(b *Buffer, header *[wire.EtherLen]byte) hopState {
 			return hopNone
 		}
 		nb := t.hops[hop]
+		if nb == nil && !t.self[owner] {
+			return hopNone // nobody is asked by an address that is not ours
+		}
 		if nb == nil {
 			return l.n.offerPacket(b, owner, hop)
 		}

@@ -51,6 +51,7 @@ type neighbours struct {
 	now       func() time.Duration
 	out       frameWriter
 	self      []announcement
+	former    map[[4]byte]time.Duration // when addresses went that were ours
 	hops      map[[4]byte]*entry
 	dirty     bool // table is out of date
 	closed    bool
@@ -95,7 +96,7 @@ func newNeighbours(cfg *Config, out frameWriter) *neighbours {
 		hash: nameHash(cfg.Name), subnet: cfg.Subnet.Masked(), now: cfg.Now, out: out,
 		in:   make(chan *item, maxWaiting+maxARPQueued),
 		free: make(chan *item, maxWaiting), freeARP: make(chan *item, maxARPQueued),
-		hops: map[[4]byte]*entry{}, scratch: NewBuffer(),
+		hops: map[[4]byte]*entry{}, former: map[[4]byte]time.Duration{}, scratch: NewBuffer(),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	if cfg.Gateway.Is4() {
@@ -198,7 +199,13 @@ func (n *neighbours) publish() {
 		return
 	}
 	n.dirty = false
-	t := &linkTable{self: make(map[[4]byte]bool, len(n.self)), hops: make(map[[4]byte]*neighbour, len(n.hops))}
+	t := &linkTable{
+		self: make(map[[4]byte]bool, len(n.self)), former: make(map[[4]byte]bool, len(n.former)),
+		hops: make(map[[4]byte]*neighbour, len(n.hops)),
+	}
+	for ip := range n.former {
+		t.former[ip] = true
+	}
 	for _, a := range n.self {
 		t.self[a.ip] = true
 	}
@@ -234,6 +241,7 @@ func (n *neighbours) setAddresses(addrs []netip.Addr) {
 		}
 		n.self = append(n.self, a)
 	}
+	n.remember(now, old)
 	slices.SortFunc(n.self, func(a, b announcement) int { return bytes.Compare(a.ip[:], b.ip[:]) })
 	n.dirty = true
 	n.expire(now)
@@ -241,6 +249,27 @@ func (n *neighbours) setAddresses(addrs []netip.Addr) {
 	select {
 	case n.kick <- struct{}{}:
 	default:
+	}
+}
+
+// formerTime is how long frames to an address are still taken that is not ours any more, so that connections there can be
+// ended: as long as the engine keeps its ENI's place. maxFormer bounds how many such addresses there are.
+const (
+	formerTime = 101 * time.Minute
+	maxFormer  = 4096
+)
+
+// remember keeps those of the earlier addresses that are not ours any more.
+func (n *neighbours) remember(now time.Duration, old []announcement) {
+	for ip, since := range n.former {
+		if now-since > formerTime || n.owns(ip) {
+			delete(n.former, ip)
+		}
+	}
+	for _, o := range old {
+		if !n.owns(o.ip) && len(n.former) < maxFormer {
+			n.former[o.ip] = now
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -122,6 +123,9 @@ type checker struct {
 	nextHops map[string]bool          // ports that GWLB endpoints name
 	zones    map[string]bool          // zone ids whose form is right: there are few, and much is in each
 }
+
+// nth is the path of an element of a list. It is written so because paths are needed for every element, and read for few.
+func nth(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
 
 // fail records a broken rule of the field at path.
 func (c *checker) fail(path, format string, args ...any) {
@@ -265,13 +269,13 @@ func (v *VPC) contains(a netip.Addr) bool {
 func (c *checker) checkVPCs() {
 	for i := range c.state.VPCs {
 		v := &c.state.VPCs[i]
-		path := fmt.Sprintf("vpcs[%d]", i)
+		path := nth("vpcs", i)
 		id(c, c.vpcs, path, v.ID, vpcID, "vpc- and a name of lower case letters, digits and hyphens", v)
 		if len(v.CIDRs) == 0 {
 			c.fail(path+".cidrs", "is empty; a VPC has at least one prefix")
 		}
 		for j, p := range v.CIDRs {
-			at := fmt.Sprintf("%s.cidrs[%d]", path, j)
+			at := nth(path+".cidrs", j)
 			if !c.network(at, p) {
 				continue
 			}

@@ -4,7 +4,6 @@
 package vpc
 
 import (
-	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -13,7 +12,7 @@ import (
 func (c *checker) indexGroups() {
 	for i := range c.state.TargetGroups {
 		g := &c.state.TargetGroups[i]
-		id(c, c.groups, fmt.Sprintf("target_groups[%d]", i), g.ID, anyID, "a name of letters, digits and ._:/-", g)
+		id(c, c.groups, nth("target_groups", i), g.ID, anyID, "a name of letters, digits and ._:/-", g)
 	}
 }
 
@@ -21,7 +20,7 @@ func (c *checker) indexGroups() {
 func (c *checker) checkLoadBalancers() {
 	for i := range c.state.LoadBalancers {
 		lb := &c.state.LoadBalancers[i]
-		at := fmt.Sprintf("load_balancers[%d]", i)
+		at := nth("load_balancers", i)
 		id(c, c.lbs, at, lb.ID, anyID, "a name of letters, digits and ._:/-", lb)
 		v := known(c, c.vpcs, at+".vpc_id", lb.VPC, "vpcs")
 		if len(lb.Nodes) == 0 {
@@ -29,7 +28,7 @@ func (c *checker) checkLoadBalancers() {
 		}
 		zones := map[string]bool{}
 		for j := range lb.Nodes {
-			here := fmt.Sprintf("%s.nodes[%d]", at, j)
+			here := nth(at+".nodes", j)
 			c.eni(here, &lb.Nodes[j], v)
 			if zone := lb.Nodes[j].Zone; zone != "" && zones[zone] {
 				c.fail(here+".zone_id", "there is another node in %s; a load balancer has one a zone", zone)
@@ -42,7 +41,7 @@ func (c *checker) checkLoadBalancers() {
 			c.networkLimits(at, lb)
 		}
 		for j := range lb.Listeners {
-			c.listener(fmt.Sprintf("%s.listeners[%d]", at, j), lb, &lb.Listeners[j])
+			c.listener(nth(at+".listeners", j), lb, &lb.Listeners[j])
 		}
 	}
 }
@@ -58,7 +57,7 @@ func (c *checker) networkLimits(at string, lb *LoadBalancer) {
 	ports := map[uint16]bool{}
 	for j := range lb.Listeners {
 		l := &lb.Listeners[j]
-		here := fmt.Sprintf("%s.listeners[%d]", at, j)
+		here := nth(at+".listeners", j)
 		switch {
 		case l.Port == 0:
 			c.fail(here+".port", "is missing; write a TCP port, 1 to 65535")
@@ -97,7 +96,7 @@ func (c *checker) listener(at string, lb *LoadBalancer, l *Listener) {
 func (c *checker) checkTargetGroups() {
 	for i := range c.state.TargetGroups {
 		g := &c.state.TargetGroups[i]
-		at := fmt.Sprintf("target_groups[%d]", i)
+		at := nth("target_groups", i)
 		known(c, c.vpcs, at+".vpc_id", g.VPC, "vpcs")
 		if g.ProxyProtocol.Placement > FirstACK {
 			c.fail(at+".proxy_protocol_v2.header_placement", "%d is no placement; write on_first_ack_with_payload or on_first_ack", g.ProxyProtocol.Placement)
@@ -112,7 +111,7 @@ func (c *checker) checkTargetGroups() {
 		}
 		seen := make(map[netip.AddrPort]bool, len(g.Targets))
 		for j := range g.Targets {
-			c.target(fmt.Sprintf("%s.targets[%d]", at, j), g, &g.Targets[j], seen)
+			c.target(nth(at+".targets", j), g, &g.Targets[j], seen)
 		}
 	}
 }

@@ -4,7 +4,6 @@
 package vpc
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -14,13 +13,13 @@ import (
 func (c *checker) checkServices() {
 	for i := range c.state.Services {
 		s := &c.state.Services[i]
-		at := fmt.Sprintf("endpoint_services[%d]", i)
+		at := nth("endpoint_services", i)
 		id(c, c.services, at, s.ID, serviceID, "vpce-svc- and a name of lower case letters, digits and hyphens", s)
 		if len(s.LoadBalancers) == 0 {
 			c.fail(at+".load_balancer_ids", "is empty; a service is offered by at least one load balancer")
 		}
 		for j, name := range s.LoadBalancers {
-			here := fmt.Sprintf("%s.load_balancer_ids[%d]", at, j)
+			here := nth(at+".load_balancer_ids", j)
 			lb := known(c, c.lbs, here, name, "load_balancers")
 			if first := c.lbs[s.LoadBalancers[0]]; lb != nil && first != nil && lb.Type != first.Type {
 				c.fail(here, "%q is a %s load balancer, %q a %s one; a service has one type, make a service of each",
@@ -52,7 +51,7 @@ func (c *checker) checkEndpoints() {
 	served := map[string]map[string]bool{}
 	for i := range c.state.Endpoints {
 		e := &c.state.Endpoints[i]
-		at := fmt.Sprintf("endpoints[%d]", i)
+		at := nth("endpoints", i)
 		id(c, seen, at, e.ID, endpointID, "vpce- and 17 hexadecimal digits in lower case", e)
 		v := known(c, c.vpcs, at+".vpc_id", e.VPC, "vpcs")
 		s := known(c, c.services, at+".service_id", e.Service, "endpoint_services")
@@ -67,7 +66,7 @@ func (c *checker) checkEndpoints() {
 		c.bandwidth(at+".bandwidth", &e.Bandwidth)
 		zones := map[string]bool{}
 		for j := range e.ENIs {
-			here := fmt.Sprintf("%s.enis[%d]", at, j)
+			here := nth(at+".enis", j)
 			eni := &e.ENIs[j]
 			c.eni(here, eni, v)
 			if eni.Zone != "" && zones[eni.Zone] {

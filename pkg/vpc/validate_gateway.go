@@ -160,7 +160,7 @@ func (c *checker) checkNextHops() {
 		if e.Type != GatewayLoadBalancer {
 			continue
 		}
-		at := fmt.Sprintf("endpoints[%d]", i)
+		at := nth("endpoints", i)
 		if endpointID.MatchString(e.ID) {
 			number := e.ID[len("vpce-")+1:]
 			if other, taken := numbers[number]; taken && other != e.ID {
@@ -169,7 +169,7 @@ func (c *checker) checkNextHops() {
 			numbers[number] = e.ID
 		}
 		for j := range e.ENIs {
-			c.nextHop(fmt.Sprintf("%s.enis[%d]", at, j), &e.ENIs[j])
+			c.nextHop(nth(at+".enis", j), &e.ENIs[j])
 		}
 	}
 }
@@ -181,7 +181,7 @@ func (c *checker) nextHop(at string, e *ENI) {
 		if p == nil || p.Kind != TUN {
 			continue
 		}
-		here := fmt.Sprintf("%s.port_ids[%d]", at, i)
+		here := nth(at+".port_ids", i)
 		if len(e.Ports) > 1 {
 			c.fail(here, "port %q is a TUN; the ENI of a GatewayLoadBalancer endpoint is on one TUN alone, or on TAPs only", name)
 		}

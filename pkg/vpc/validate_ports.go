@@ -4,7 +4,6 @@
 package vpc
 
 import (
-	"fmt"
 	"net/netip"
 	"path"
 	"strings"
@@ -18,7 +17,7 @@ func (c *checker) checkPorts() {
 	devices := map[place]string{}
 	for i := range c.state.Ports {
 		p := &c.state.Ports[i]
-		at := fmt.Sprintf("ports[%d]", i)
+		at := nth("ports", i)
 		id(c, c.ports, at, p.ID, anyID, "a name of letters, digits and ._:/-", p)
 		if p.ID == ReservedPortID {
 			c.fail(at+".id", "%q is the daemon's own port; choose another id", p.ID)
@@ -68,7 +67,7 @@ func (c *checker) checkTUN(at string, p *Port) {
 		c.fail(at+".tap", "a TUN device has no bridge, subnet or gateway; remove them, or make it a TAP")
 	}
 	for i, a := range p.Addresses {
-		here := fmt.Sprintf("%s.tun.addresses[%d]", at, i)
+		here := nth(at+".tun.addresses", i)
 		if !a.IsValid() {
 			c.fail(here, "is missing; write an address with its prefix length, such as 10.0.1.10/24")
 		} else if c.address(here, a.Addr()) {
@@ -77,7 +76,7 @@ func (c *checker) checkTUN(at string, p *Port) {
 	}
 	seen := map[netip.Prefix]bool{}
 	for i, r := range p.Routes {
-		here := fmt.Sprintf("%s.tun.routes[%d]", at, i)
+		here := nth(at+".tun.routes", i)
 		check := c.network
 		if c.nextHops[p.ID] {
 			check = c.anyNetwork // GENEVE carries both families
@@ -146,7 +145,7 @@ func (c *checker) eni(at string, e *ENI, v *VPC) {
 		c.fail(at+".port_ids", "is empty; an ENI is reached through at least one port of its VPC")
 	}
 	for i, name := range e.Ports {
-		here := fmt.Sprintf("%s.port_ids[%d]", at, i)
+		here := nth(at+".port_ids", i)
 		c.tenants[name] = append(c.tenants[name], at)
 		p := known(c, c.ports, here, name, "ports")
 		if p == nil {

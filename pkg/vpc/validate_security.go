@@ -4,7 +4,6 @@
 package vpc
 
 import (
-	"fmt"
 	"regexp"
 	"slices"
 	"time"
@@ -24,10 +23,10 @@ var securityGroupID = regexp.MustCompile(`^sg-[a-z0-9][a-z0-9-]{0,59}$`)
 func (c *checker) checkSecurityGroups() {
 	for i := range c.state.SecurityGroups {
 		g := &c.state.SecurityGroups[i]
-		at := fmt.Sprintf("security_groups[%d]", i)
+		at := nth("security_groups", i)
 		id(c, c.securityGroups, at, g.ID, securityGroupID, "sg- and a name of lower case letters, digits and hyphens", g)
 		for j := range g.Ingress {
-			c.securityRule(fmt.Sprintf("%s.ingress[%d]", at, j), &g.Ingress[j])
+			c.securityRule(nth(at+".ingress", j), &g.Ingress[j])
 		}
 	}
 }
@@ -39,7 +38,7 @@ func (c *checker) securityRule(at string, r *SecurityRule) {
 		c.fail(at+".to_port", "%d is less than from_port (%d); write the range from low to high", r.ToPort, r.FromPort)
 	}
 	for i, p := range r.Sources {
-		here := fmt.Sprintf("%s.sources[%d]", at, i)
+		here := nth(at+".sources", i)
 		if c.anyNetwork(here, p) && p.Addr().Is4In6() {
 			c.fail(here, "%s stands for IPv4 addresses; write the IPv4 prefix itself", p)
 		}
@@ -58,7 +57,7 @@ func (c *checker) access(at string, e *Endpoint) {
 		c.fail(at+".security_group_ids", "are not asked, since the endpoint is not filtered; have it filtered, or remove them")
 	}
 	for i, name := range e.SecurityGroups {
-		here := fmt.Sprintf("%s.security_group_ids[%d]", at, i)
+		here := nth(at+".security_group_ids", i)
 		known(c, c.securityGroups, here, name, "security_groups")
 		if slices.Contains(e.SecurityGroups[:i], name) {
 			c.fail(here, "%q is there twice; leave one out", name)
