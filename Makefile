@@ -4,9 +4,10 @@
 GO          ?= go
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?= --duration 1s
+CRASHES     ?= 1000
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-.PHONY: build demo setup test bench fuzz lint clean
+.PHONY: build demo setup test crash bench fuzz lint clean
 
 build: ## the program, in bin/
 	$(GO) build -o bin/isthmus ./cmd/isthmus
@@ -20,6 +21,9 @@ setup: ## the Debian packages that tests use
 test: setup ## every test, with the race detector
 	$(GO) vet ./...
 	$(GO) test -race -p 2 -timeout 12m ./...
+
+crash: ## kill -9 the store's writer and the whole daemon CRASHES times each, at random moments, and look what is left
+	ISTHMUS_CRASHES=$(CRASHES) $(GO) test -count=1 -timeout 60m -run '^Test(API)?Crash$$' -v ./control/store ./control/integration
 
 bench: setup build ## a quick comparison with bare copiers, the kernel's NAT and VXLAN, and HAProxy
 	bin/isthmus bench run --out bench/out $(BENCHFLAGS)

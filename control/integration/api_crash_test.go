@@ -31,13 +31,11 @@ import (
 // crashWriters is how many clients write at the same time.
 const crashWriters = 4
 
-// apiCrashes is how many times to crash: ISTHMUS_CRASHES says it for the store's test too.
+// apiCrashes is how many times to crash. ISTHMUS_CRASHES says it for the store's test too, as `make crash` does; the race
+// detector makes each crash four times as long, and finds nothing more in it.
 func apiCrashes(t testing.TB) int {
 	if n, err := strconv.Atoi(os.Getenv("ISTHMUS_CRASHES")); err == nil {
 		return n
-	}
-	if os.Getenv("CI") == "true" {
-		return 200
 	}
 	return load(3, 10, 200)
 }
