@@ -17,7 +17,10 @@
 //	tunnel.go       what isthmus and null share; router.go what systems of GWLB endpoints share
 //	load.go         the load's specification; load_*.go are its clients and servers, header.go checks PROXY headers
 //	process.go      child processes, parent's side; helper.go the child's side
+//	system_daemon.go  the whole daemon and its API, for scenarios that no other system has a counterpart of
+//	change.go       changes while packets pass; scale.go what a large fleet costs
 //	report.go       report.json; summary.go its arithmetic; table.go the table; environment.go the machine
 //
+// Package bench/fleet has the large fleet, bench/steady the packets that pass meanwhile; the integration tests use both.
 // Package bench/null has the copiers that bound what any dataplane between two TUN devices can do.
 package bench

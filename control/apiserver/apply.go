@@ -32,7 +32,7 @@ type entry struct {
 type plan struct {
 	actor   resource.Actor
 	before  *resource.Set // what there was
-	name    string // by which the manifest is kept; empty: it has none
+	name    string        // by which the manifest is kept; empty: it has none
 	prune   bool
 	entries []entry
 

@@ -18,6 +18,8 @@
 //	program_test.go   programs inside a namespace
 //	servers_test.go   nginx, HAProxy and go-proxyproto behind the endpoint
 //	visit_test.go     clients that check what these servers answer
+//	api_bed_test.go   a daemon that its API drives, and a fleet of services and endpoints
+//	api_crash_*_test.go  clients that know what must be left of a daemon that is killed (main_test.go: that daemon)
 //	peer_*_test.go    appliances that are not ours behind a GWLB endpoint
 //	tshark_*_test.go  what another dissector says of our packets
 //	gateway_bulk_*    much data through a GWLB endpoint, and what it costs
